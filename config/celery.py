@@ -1,0 +1,50 @@
+"""The Celery application: its queues, its limits and the periodic tasks.
+
+A message carries only an id and is only a bell: the row in Postgres is the job (``core.jobs``).
+"""
+
+from __future__ import annotations
+
+import os
+
+from celery import Celery
+
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
+
+from core.environment import environment
+
+
+def broker_url(redis_url: str) -> str:
+    """Celery calls a Unix socket ``redis+socket``; everyone else calls it ``unix``."""
+    return redis_url.replace("unix://", "redis+socket://", 1)
+
+
+VISIBILITY_TIMEOUT_S = 3600
+_SOCKET = {"socket_timeout": 5, "socket_connect_timeout": 2, "visibility_timeout": VISIBILITY_TIMEOUT_S}
+
+app = Celery("signalbox", broker=broker_url(environment().redis_url))
+app.conf.update(
+    accept_content=["json"],
+    broker_connection_retry_on_startup=True,
+    broker_transport_options=_SOCKET,
+    task_acks_late=True,
+    task_default_queue="work",
+    task_ignore_result=True,
+    task_publish_retry=False,
+    task_reject_on_worker_lost=True,
+    task_routes={"registry.tasks.check_version": {"queue": "sandbox"}},
+    task_soft_time_limit=900,
+    task_time_limit=960,
+    timezone="UTC",
+    worker_hijack_root_logger=False,
+    worker_prefetch_multiplier=1,
+    worker_send_task_events=False,
+    worker_soft_shutdown_timeout=5,
+)
+app.autodiscover_tasks(["core", "registry", "serving", "monitoring"])
+app.conf.beat_schedule = {
+    "sweep-jobs": {"task": "core.tasks.sweep", "schedule": 5.0},
+    "roll-up-traffic": {"task": "serving.tasks.roll_up_traffic", "schedule": 60.0},
+    "delete-old-predictions": {"task": "serving.tasks.delete_old", "schedule": 3600.0},
+    "profile": {"task": "monitoring.tasks.profile", "schedule": 15.0},
+}

@@ -1,0 +1,109 @@
+"""Every setting of Signalbox as one typed object, read from the environment; works with none set.
+
+No Django here: the data plane and the command line read it too. ``docs/reference/settings.md``
+documents each field, and a test holds the two together.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import secrets
+import tempfile
+from functools import cached_property, lru_cache
+from pathlib import Path
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+ROOT = Path(__file__).resolve().parent.parent
+# A Unix socket's path may be 107 bytes long, and Postgres appends ".s.PGSQL.5432".
+_LONGEST_SOCKET_DIR = 80
+
+
+class Environment(BaseSettings):
+    """The settings; ``SIGNALBOX_`` before the upper-case name, but for the two well-known URLs."""
+
+    model_config = SettingsConfigDict(env_prefix="SIGNALBOX_", frozen=True, extra="ignore", ignored_types=(cached_property,))
+
+    var_dir: Path = Field(default=ROOT / "var", description="Where everything that must be kept lies.")
+    external_database_url: str = Field(default="", validation_alias="DATABASE_URL", description="A PostgreSQL of your own instead of the embedded one.")
+    external_redis_url: str = Field(default="", validation_alias="REDIS_URL", description="A Redis of your own instead of the embedded one.")
+    secret_key: str = Field(default="", description="Signs sessions; made and kept in var/secret_key when empty.")
+    debug: bool = Field(default=False, description="Shows tracebacks and the component gallery. Never in production.")
+    host: str = Field(default="127.0.0.1", description="The address that the console and the data plane bind to.")
+    console_port: int = Field(default=8700, ge=0, le=65535, description="Port of the console and the REST API.")
+    predict_port: int = Field(default=8701, ge=0, le=65535, description="Port of the data plane.")
+    public_console_url: str = Field(default="", description="The console's address as people see it, behind a proxy.")
+    public_predict_url: str = Field(default="", description="The data plane's address as clients see it, behind a proxy.")
+    allowed_hosts: str = Field(default="127.0.0.1,localhost,[::1]", description="Comma-separated host names that the console answers to.")
+    https: bool = Field(default=False, description="The console is reached over HTTPS: secure cookies and HSTS.")
+    dataplane_processes: int = Field(default=2, ge=1, le=256, description="Data-plane processes, one per core.")
+    worker_processes: int = Field(default=2, ge=1, le=256, description="Celery worker processes.")
+    upload_limit_bytes: int = Field(default=2**31, ge=1024, description="The largest model file that is taken.")
+    sandbox_memory_bytes: int = Field(default=4 * 2**30, description="Address space of one sandbox process.")
+    sandbox_cpu_s: int = Field(default=300, description="Processor seconds of one sandbox process.")
+    log_retention_days: int = Field(default=30, ge=1, description="Days after which logged predictions are deleted.")
+
+    @cached_property
+    def run_dir(self) -> Path:
+        """Sockets and locks. Under ``var_dir`` unless that path is too long for a Unix socket."""
+        inside = self.var_dir.resolve() / "run"
+        if len(str(inside)) <= _LONGEST_SOCKET_DIR:
+            return inside
+        name = hashlib.sha256(str(inside).encode()).hexdigest()[:12]
+        return Path(tempfile.gettempdir()) / f"signalbox-{os.getuid()}-{name}"
+
+    @property
+    def artifacts_dir(self) -> Path:
+        return self.var_dir / "artifacts"
+
+    @cached_property
+    def uploads_dir(self) -> Path:
+        """Where uploads lie until they are stored: on the same disk, so that storing is a rename."""
+        path = self.var_dir / "uploads"
+        path.mkdir(parents=True, exist_ok=True)
+        return path
+
+    @property
+    def database_url(self) -> str:
+        return self.external_database_url or f"postgresql://signalbox@/signalbox?host={self.run_dir}"
+
+    @property
+    def redis_url(self) -> str:
+        return self.external_redis_url or f"unix://{self.run_dir}/redis.sock"
+
+    @property
+    def console_url(self) -> str:
+        return self.public_console_url or f"http://{self.host}:{self.console_port}"
+
+    @property
+    def predict_url(self) -> str:
+        return self.public_predict_url or f"http://{self.host}:{self.predict_port}"
+
+    @cached_property
+    def session_secret(self) -> str:
+        """The secret key; made once and kept readable by the owner alone."""
+        return self.secret_key or _kept_secret(self.var_dir / "secret_key")
+
+
+def _kept_secret(path: Path) -> str:
+    """Read the secret at ``path``, or make it; of two processes that make it at once, one wins."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if not path.exists():
+        fresh = path.with_name(f"{path.name}.{secrets.token_hex(8)}")
+        fresh.touch(mode=0o600)
+        fresh.write_text(secrets.token_urlsafe(48))
+        try:
+            os.link(fresh, path)
+        except FileExistsError:
+            pass
+        finally:
+            fresh.unlink()
+    return path.read_text()
+
+
+@lru_cache(maxsize=1)
+def environment() -> Environment:
+    """Give the process's settings, read once."""
+    return Environment()

@@ -1,0 +1,189 @@
+"""What answers: endpoints, slots, the ledger, published route tables, the prediction log and traffic counts."""
+
+from __future__ import annotations
+
+from django.contrib.postgres.fields import ArrayField
+from django.db import models
+from django.db.models import F, Q
+
+from core.clock import now
+from core.ids import uuid7
+from registry.models import Build
+
+
+class Endpoint(models.Model):
+    """The stable public name that clients call. ``revision`` rises with every change of what answers."""
+
+    class LogPolicy(models.TextChoices):
+        DURABLE = "durable"  # answered after the log is committed or fsynced
+        FAST = "fast"  # logged within 50 ms
+        SAMPLED = "sampled"  # a share of the predictions, chosen by the hash of the id
+        OFF = "off"
+
+    id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
+    name = models.SlugField(max_length=100, unique=True)
+    description = models.TextField(blank=True)
+    live_slot = models.CharField(max_length=32, default="blue")
+    sticky_on = models.CharField(max_length=100, blank=True, help_text="The feature whose value keeps a caller on one slot; empty: the request's id.")
+    log_policy = models.CharField(max_length=16, choices=LogPolicy.choices, default=LogPolicy.FAST)
+    log_share = models.FloatField(default=1.0, help_text="With the policy sampled: the share that is logged, 0 to 1.")
+    validation = models.JSONField(default=dict, help_text="{default: refuse|clip|replace|flag, features: {name: policy}}")
+    limits = models.JSONField(default=dict, help_text="{max_rows, max_body_bytes, timeout_ms, max_concurrency}")
+    tags = models.JSONField(default=dict, blank=True)
+    revision = models.PositiveIntegerField(default=1)
+    created_by = models.CharField(max_length=150, blank=True)
+    created_at = models.DateTimeField(default=now)
+
+    def __str__(self) -> str:
+        return self.name
+
+    @property
+    def subject(self) -> str:
+        """What grants and permission checks call this endpoint."""
+        return f"endpoint:{self.name}"
+
+
+class Slot(models.Model):
+    """A place at an endpoint that holds one warm build."""
+
+    id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
+    endpoint = models.ForeignKey(Endpoint, on_delete=models.CASCADE, related_name="slots")
+    name = models.CharField(max_length=32)
+    build = models.ForeignKey(Build, null=True, on_delete=models.PROTECT, related_name="slots")
+    weight = models.PositiveSmallIntegerField(default=0)
+    shadow = models.BooleanField(default=False)
+    deployed_at = models.DateTimeField(null=True)
+    deployed_by = models.CharField(max_length=150, blank=True)
+
+    class Meta:
+        ordering = ["name"]
+        constraints = [
+            models.UniqueConstraint(fields=["endpoint", "name"], name="slot_name_unique"),
+            models.CheckConstraint(condition=Q(weight__gte=0, weight__lte=100), name="slot_weight_percent"),
+            models.CheckConstraint(condition=Q(build__isnull=False) | Q(weight=0), name="slot_empty_has_no_traffic"),
+            models.CheckConstraint(condition=Q(shadow=False) | Q(weight=0), name="slot_shadow_has_no_traffic"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.endpoint} {self.name}"
+
+
+class LedgerEntry(models.Model):
+    """One change of what answers, with the whole routing state before and after. Append-only."""
+
+    id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
+    endpoint = models.ForeignKey(Endpoint, on_delete=models.CASCADE, related_name="ledger")
+    revision = models.PositiveIntegerField(help_text="The endpoint's revision after this change.")
+    verb = models.CharField(max_length=32)
+    summary = models.CharField(max_length=200)
+    actor_kind = models.CharField(max_length=16)
+    actor_id = models.CharField(max_length=64)
+    actor_name = models.CharField(max_length=150)
+    reason = models.TextField(blank=True)
+    before = models.JSONField(help_text="serving.traffic.RoutingState as JSON.")
+    after = models.JSONField()
+    table_revision = models.PositiveBigIntegerField()
+    at = models.DateTimeField(default=now)
+
+    class Meta:
+        ordering = ["-id"]
+        constraints = [models.UniqueConstraint(fields=["endpoint", "revision"], name="ledger_revision_unique")]
+        indexes = [models.Index(fields=["endpoint", "-at"], name="ledger_endpoint_at")]
+
+    def __str__(self) -> str:
+        return f"{self.endpoint} r{self.revision}: {self.summary}"
+
+
+class PublishedTable(models.Model):
+    """A route table (``serving.table.RouteTable`` as JSON) with its rising revision."""
+
+    revision = models.BigAutoField(primary_key=True)
+    document = models.BinaryField()
+    published_at = models.DateTimeField(default=now)
+
+    def __str__(self) -> str:
+        return f"route table r{self.revision}"
+
+
+class DataPlaneProcess(models.Model):
+    """The last heartbeat of one data-plane process."""
+
+    id = models.UUIDField(primary_key=True)
+    host = models.CharField(max_length=255)
+    pid = models.PositiveIntegerField()
+    table_revision = models.PositiveBigIntegerField(default=0)
+    ready = models.BooleanField(default=False)
+    builds = models.JSONField(default=list, help_text="[{digest, error}] loaded, or failed with the reason.")
+    memory_bytes = models.PositiveBigIntegerField(default=0)
+    spooled_segments = models.PositiveIntegerField(default=0)
+    lost_predictions = models.PositiveBigIntegerField(default=0)
+    started_at = models.DateTimeField()
+    seen_at = models.DateTimeField()
+
+    def __str__(self) -> str:
+        return f"{self.host}:{self.pid}"
+
+
+class PredictionSegment(models.Model):
+    """A columnar piece of the prediction log: Arrow IPC, zstd; the columns are in ``serving.segments``."""
+
+    id = models.UUIDField(primary_key=True)
+    endpoint = models.CharField(max_length=100)
+    slot = models.CharField(max_length=32)
+    model = models.CharField(max_length=100)
+    version = models.PositiveIntegerField()
+    build_digest = models.CharField(max_length=64)
+    table_revision = models.PositiveBigIntegerField()
+    rows = models.PositiveIntegerField()
+    first_at = models.DateTimeField()
+    last_at = models.DateTimeField()
+    columns = models.BinaryField()
+    written_at = models.DateTimeField(db_default=models.functions.Now())
+    profiled_at = models.DateTimeField(null=True)
+
+    class Meta:
+        indexes = [
+            models.Index(fields=["endpoint", "-last_at", "-id"], name="segment_endpoint_last"),
+            models.Index(fields=["endpoint", "id"], condition=Q(profiled_at__isnull=True), name="segment_unprofiled"),
+            models.Index(fields=["last_at"], name="segment_last"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.rows} predictions of {self.endpoint} {self.slot}"
+
+
+class TrafficWindow(models.Model):
+    """What one data-plane process counted at one slot in one window. Absolute values: writing twice is harmless.
+
+    ``slot`` is empty for what was refused before a slot was chosen. ``latency`` counts requests in
+    the buckets of ``serving.latency.EDGES_US``.
+    """
+
+    class Level(models.IntegerChoices):
+        TEN_SECONDS = 10
+        FIVE_MINUTES = 300
+
+    id = models.BigAutoField(primary_key=True)
+    level = models.PositiveSmallIntegerField(choices=Level.choices)
+    start_at = models.DateTimeField()
+    endpoint = models.CharField(max_length=100)
+    slot = models.CharField(max_length=32, blank=True)
+    version = models.PositiveIntegerField(default=0)
+    process = models.UUIDField(help_text="The data-plane process; the nil UUID in a rolled-up window.")
+    requests = models.PositiveBigIntegerField(default=0)
+    rows = models.PositiveBigIntegerField(default=0)
+    refused = models.PositiveBigIntegerField(default=0, help_text="4xx: the caller's mistakes.")
+    errors = models.PositiveBigIntegerField(default=0, help_text="5xx: ours.")
+    flagged = models.PositiveBigIntegerField(default=0, help_text="Rows that were clipped, replaced or flagged.")
+    cache_hits = models.PositiveBigIntegerField(default=0)
+    latency = ArrayField(models.PositiveBigIntegerField())
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["level", "start_at", "endpoint", "slot", "version", "process"], name="traffic_window_unique"),
+            models.CheckConstraint(condition=Q(requests__gte=F("errors")), name="traffic_errors_within_requests"),
+        ]
+        indexes = [models.Index(fields=["endpoint", "level", "start_at"], name="traffic_endpoint_start")]
+
+    def __str__(self) -> str:
+        return f"{self.endpoint} {self.slot} {self.start_at:%H:%M:%S}"

@@ -1,0 +1,90 @@
+"""The route table: everything the data plane needs, as one document. Pure; both sides import it.
+
+``serving.routes`` publishes it, ``serving.dataplane`` answers from it. Encoded as JSON by msgspec.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from registry.signature import Signature
+
+CHANNEL = "signalbox_routes"
+"""The NOTIFY channel; the payload is the new revision. A hint only: poll as well."""
+
+
+class BuildEntry(msgspec.Struct, frozen=True, kw_only=True):
+    """A build to hold warm; its bytes lie in the artifact store under ``digest``."""
+
+    digest: str
+    kind: str
+    size_bytes: int
+    model: str
+    version: int
+    signature: Signature
+    """With the tensors of this build: ``inputs`` and ``outputs`` are its own."""
+
+
+class SlotEntry(msgspec.Struct, frozen=True, kw_only=True):
+    name: str
+    build_digest: str
+    weight: int
+    live: bool = False
+    shadow: bool = False
+
+
+class ValidationPolicy(msgspec.Struct, frozen=True, kw_only=True):
+    """What happens with a value outside the signature: ``refuse``, ``clip``, ``replace`` or ``flag``.
+
+    A wrong type, shape or name is always refused. The default passes and flags, since bounds and
+    categories come from a sample.
+    """
+
+    default: str = "flag"
+    features: dict[str, str] = {}
+
+
+class Limits(msgspec.Struct, frozen=True, kw_only=True):
+    max_rows: int = 10_000
+    max_body_bytes: int = 16 * 2**20
+    timeout_ms: int = 10_000
+    max_concurrency: int = 256
+
+
+class EndpointEntry(msgspec.Struct, frozen=True, kw_only=True):
+    """One endpoint. ``slots`` holds only filled slots; an endpoint without traffic answers 503."""
+
+    id: str
+    name: str
+    revision: int
+    slots: tuple[SlotEntry, ...] = ()
+    sticky_on: str = ""
+    log_policy: str = "fast"
+    log_share: float = 1.0
+    validation: ValidationPolicy = ValidationPolicy()
+    limits: Limits = Limits()
+
+
+class KeyEntry(msgspec.Struct, frozen=True, kw_only=True):
+    """An API key that may predict. ``endpoints`` empty: all. ``expires_at`` in seconds since 1970, or None."""
+
+    id: str
+    secret_digest: str
+    name: str
+    scopes: tuple[str, ...]
+    endpoints: tuple[str, ...] = ()
+    expires_at: float | None = None
+
+
+class RouteTable(msgspec.Struct, frozen=True, kw_only=True):
+    """The document. ``revision`` rises with each publication."""
+
+    revision: int
+    published_at: float
+    endpoints: tuple[EndpointEntry, ...] = ()
+    builds: tuple[BuildEntry, ...] = ()
+    keys: tuple[KeyEntry, ...] = ()
+
+
+encode = msgspec.json.Encoder().encode
+decode = msgspec.json.Decoder(RouteTable).decode
