@@ -37,7 +37,8 @@ def tumours() -> tuple[pd.DataFrame, np.ndarray]:
 def pipeline(strength: float) -> bytes:
     """A fitted pipeline with a ColumnTransformer, as joblib bytes."""
     frame, truth = tumours()
-    columns = ColumnTransformer([("numbers", make_pipeline(SimpleImputer(), StandardScaler()), NUMBERS), ("texts", OneHotEncoder(handle_unknown="ignore"), TEXTS)])
+    numbers = make_pipeline(SimpleImputer(), StandardScaler())
+    columns = ColumnTransformer([("numbers", numbers, NUMBERS), ("texts", OneHotEncoder(handle_unknown="ignore"), TEXTS)])
     file = BytesIO()
     joblib.dump(make_pipeline(columns, LogisticRegression(C=strength)).fit(frame, truth), file)
     return file.getvalue()
