@@ -1,0 +1,64 @@
+"""The people of the tests, with fixed roles, and their signed-in browsers. The servers come from ``tests.services``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+from django.conf import settings
+from django.test import Client
+
+from access.actors import Actor
+
+ClientOf = Callable[[str], Client]
+
+
+def pytest_configure() -> None:
+    """Tests need no collectstatic and no slow password hash."""
+    settings.STORAGES["staticfiles"]["BACKEND"] = "django.contrib.staticfiles.storage.StaticFilesStorage"
+    settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
+
+
+def _actor(role: str) -> Actor:
+    from access.people import actor_of
+
+    return actor_of(_person(role))
+
+
+def _person(role: str):  # type: ignore[no-untyped-def]  # the model can be imported only once Django is set up
+    from access.models import Person
+
+    person = Person.objects.filter(username=role).first()
+    return person or Person.objects.create_user(username=role, role=role, password=f"{role} of the tests")
+
+
+@pytest.fixture
+def viewer(db: None) -> Actor:
+    return _actor("viewer")
+
+
+@pytest.fixture
+def scientist(db: None) -> Actor:
+    return _actor("scientist")
+
+
+@pytest.fixture
+def operator(db: None) -> Actor:
+    return _actor("operator")
+
+
+@pytest.fixture
+def admin(db: None) -> Actor:
+    return _actor("admin")
+
+
+@pytest.fixture
+def client_of(db: None) -> ClientOf:
+    """Give a client that is signed in as the person with the role: ``client_of("operator")``."""
+
+    def signed_in(role: str) -> Client:
+        client = Client()
+        client.force_login(_person(role), backend="django.contrib.auth.backends.ModelBackend")
+        return client
+
+    return signed_in

@@ -1,0 +1,50 @@
+"""The embedded PostgreSQL as its own users see it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import psycopg
+import pytest
+from django.db import connection
+
+from core.embedded import postgres
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return tmp_path
+
+
+def _connect(folder: Path) -> psycopg.Connection:
+    return psycopg.connect(f"postgresql://signalbox@/signalbox?host={folder}/run", autocommit=True)
+
+
+def _start(folder: Path):  # type: ignore[no-untyped-def]
+    return postgres.start(var_dir=folder, run_dir=folder / "run")
+
+
+def test_keeps_what_was_committed_when_it_is_killed(folder: Path) -> None:
+    server = _start(folder)
+    with _connect(folder) as first:
+        first.execute("CREATE TABLE kept (n int)")
+        first.execute("INSERT INTO kept SELECT generate_series(1, 100)")
+    server.process.kill()
+    server.process.wait()
+
+    server = _start(folder)
+    with _connect(folder) as second:
+        assert second.execute("SELECT count(*) FROM kept").fetchone() == (100,)
+        assert second.execute("SHOW server_version").fetchone() == ("18.4",)
+        assert second.execute("SELECT rolsuper FROM pg_roles WHERE rolname = current_user").fetchone() == (False,)
+        assert second.execute("SHOW synchronous_commit").fetchone() == ("on",)
+        assert second.execute("SHOW listen_addresses").fetchone() == ("",)
+    server.stop()
+    assert not server.is_running
+
+
+@pytest.mark.django_db
+def test_is_the_database_of_the_tests() -> None:
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT version()")
+        assert cursor.fetchone()[0].startswith("PostgreSQL 18")
