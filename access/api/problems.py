@@ -1,0 +1,104 @@
+"""Errors as RFC 9457 problem details: one handler for everything that a REST view can raise."""
+
+from __future__ import annotations
+
+import logging
+from http import HTTPStatus
+from typing import Any
+
+from django.core.exceptions import PermissionDenied
+from django.db import InterfaceError, OperationalError
+from django.http import Http404
+from rest_framework import exceptions
+from rest_framework.response import Response
+from rest_framework.serializers import BooleanField, CharField, DictField, IntegerField, ListField, Serializer
+from rest_framework.views import set_rollback
+
+from core.errors import Forbidden, Invalid, NotFound, NotSignedIn, SignalboxError, Unavailable
+from core.ids import uuid7
+
+logger = logging.getLogger(__name__)
+CONTENT_TYPE = "application/problem+json"
+_CODES = {"parse_error": "invalid", "not_authenticated": "not_signed_in", "authentication_failed": "not_signed_in", "permission_denied": "forbidden"}
+
+
+class Problem(Serializer[Any]):
+    """An error: what is wrong, where, and what to do. ``code`` is for programs, ``detail`` for people."""
+
+    type = CharField(default="about:blank")
+    title = CharField()
+    status = IntegerField()
+    detail = CharField()
+    code = CharField()
+    retryable = BooleanField(required=False)
+    errors = DictField(child=ListField(child=CharField()), required=False, help_text="Field name to what is wrong with it.")
+
+
+def exception_handler(error: Exception, context: dict[str, Any]) -> Response:
+    """Turn ``error`` into its answer. What nobody expected is a 500 with an id that the log has too."""
+    set_rollback()  # type: ignore[no-untyped-call]  # DRF's function is untyped
+    match error:
+        case exceptions.ValidationError():
+            return _answer_of_fields(error)
+        case exceptions.APIException():
+            return _answer_of_rest_framework(error)
+    ours = _renamed(error)
+    return answer_of(ours) if ours else _unexpected(error, context)
+
+
+def _renamed(error: Exception) -> SignalboxError | None:
+    """Give our own word for what Django raises, None for what nobody expected."""
+    match error:
+        case SignalboxError():
+            return error
+        case Http404():
+            return NotFound("There is nothing at this address.")
+        case PermissionDenied():
+            return Forbidden(str(error) or "This is not allowed.")
+        case OperationalError() | InterfaceError():
+            logger.warning("The database is away: %s", error)
+            return Unavailable("The database is away. Nothing was changed; try again in a moment.")
+    return None
+
+
+def answer_of(error: SignalboxError) -> Response:
+    """Give the problem of one of our own errors; its detail values are members of the problem."""
+    more = {name: value for name, value in error.detail.items() if value is not None}
+    headers = {"WWW-Authenticate": 'Bearer realm="signalbox"'} if isinstance(error, NotSignedIn) else {}
+    return _problem(error.status, error.message, error.code, headers, retryable=error.retryable, **more)
+
+
+def _problem(status: int, detail: str, code: str, headers: dict[str, str] | None = None, **more: Any) -> Response:
+    body = {**more, "type": "about:blank", "title": HTTPStatus(status).phrase, "status": status, "detail": detail, "code": code}
+    return Response(body, status=status, headers=headers, content_type=CONTENT_TYPE)
+
+
+def _answer_of_fields(error: exceptions.ValidationError) -> Response:
+    errors = _flat(error.detail)
+    text = "; ".join(f"{name}: {' '.join(messages)}" for name, messages in errors.items())
+    return _problem(Invalid.status, f"The request is not valid. {text}", Invalid.code, errors=errors)
+
+
+def _flat(detail: Any, name: str = "") -> dict[str, list[str]]:
+    """Give ``{"a.0.b": [messages]}`` of DRF's nested lists and dicts."""
+    if isinstance(detail, dict):
+        return {key: texts for part, inner in detail.items() for key, texts in _flat(inner, f"{name}.{part}" if name else str(part)).items()}
+    if isinstance(detail, list) and any(isinstance(item, dict | list) for item in detail):
+        return {key: texts for place, inner in enumerate(detail) for key, texts in _flat(inner, f"{name}.{place}" if name else str(place)).items()}
+    return {name or "body": [str(item) for item in detail]} if isinstance(detail, list) else {name or "body": [str(detail)]}
+
+
+def _answer_of_rest_framework(error: exceptions.APIException) -> Response:
+    code = str(getattr(error.detail, "code", error.default_code))
+    headers = {}
+    if isinstance(error, exceptions.AuthenticationFailed | exceptions.NotAuthenticated):
+        headers["WWW-Authenticate"] = getattr(error, "auth_header", None) or 'Bearer realm="signalbox"'
+    if wait := getattr(error, "wait", None):
+        headers["Retry-After"] = str(int(wait))
+    return _problem(error.status_code, str(error.detail), _CODES.get(code, code), headers)
+
+
+def _unexpected(error: Exception, context: dict[str, Any]) -> Response:
+    incident = str(uuid7())
+    logger.error("Incident %s in %s", incident, type(context.get("view")).__name__, exc_info=error)
+    return _problem(500, f"Something went wrong on our side. Tell an admin the incident {incident}; the log has it.", "internal", incident=incident)

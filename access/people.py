@@ -1,0 +1,151 @@
+"""People: their actor, and the verbs that make them, change their role and grants, and lock them out."""
+
+from __future__ import annotations
+
+import re
+
+from django.db import IntegrityError, transaction
+
+from access import audit, keys
+from access.actors import EVERYTHING, Actor
+from access.errors import LastAdmin, NameNotAllowed, NameTaken
+from access.models import Grant, Person, Role
+from access.permissions import require
+from access.rights import RIGHTS_OF_ROLE, Right
+from core.errors import NotFound, Unprocessable
+
+_USERNAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.@+-]{0,99}")
+
+
+def actor_of(person: Person, address: str = "") -> Actor:
+    """Give the actor of ``person``: the rights of the role, and those of each grant on its subject. One query."""
+    rights = {EVERYTHING: RIGHTS_OF_ROLE[person.role]}
+    for grant in person.grants.all():
+        rights[f"{grant.subject_kind}:{grant.subject_name}"] = RIGHTS_OF_ROLE[grant.role]
+    return Actor(kind="person", id=f"person:{person.pk}", name=person.username, rights=rights, address=address)
+
+
+def create_person(*, actor: Actor, username: str, role: str, email: str = "") -> Person:
+    """Make somebody who can sign in with a link (``access.sign_in``); a password is theirs to set.
+
+    Raises NameNotAllowed, NameTaken, Unprocessable (no such role).
+    """
+    require(actor, Right.PEOPLE_MANAGE)
+    if not _USERNAME.fullmatch(username):
+        raise NameNotAllowed(f"The user name {username!r} is not allowed: use 1 to 100 letters, digits and _.@+- and begin with a letter or digit.")
+    person = Person(username=username, role=_known_role(role), email=email)
+    person.set_unusable_password()
+    try:
+        with transaction.atomic():
+            person.save()
+            audit.record(actor=actor, verb="create", subject_kind="person", subject_name=username, after={"role": role, "email": email})
+    except IntegrityError as error:
+        if "username" not in str(error):
+            raise
+        raise NameTaken(f"Somebody is already called {username}. Choose another user name.") from error
+    return person
+
+
+def change_role(*, actor: Actor, username: str, role: str, reason: str = "") -> Person:
+    """Give ``username`` another role. Raises LastAdmin when nobody would be left to manage people."""
+    require(actor, Right.PEOPLE_MANAGE)
+    role = _known_role(role)
+    with transaction.atomic():
+        person = _locked(username)
+        if role != Role.ADMIN:
+            _refuse_the_last_admin(person)
+        before, person.role = person.role, role
+        person.save(update_fields=["role"])
+        audit.record(
+            actor=actor, verb="change_role", subject_kind="person", subject_name=username, before={"role": before}, after={"role": role}, reason=reason
+        )
+    return person
+
+
+def deactivate(*, actor: Actor, username: str, reason: str = "") -> Person:
+    """Lock ``username`` out at once: no sign-in, open sessions end, and the keys they own are revoked."""
+    return _set_active(actor, username, active=False, reason=reason)
+
+
+def activate(*, actor: Actor, username: str, reason: str = "") -> Person:
+    """Let ``username`` sign in again. Revoked keys stay revoked."""
+    return _set_active(actor, username, active=True, reason=reason)
+
+
+def add_grant(*, actor: Actor, username: str, subject_kind: str, subject_name: str, role: str) -> Grant:
+    """Give ``username`` a role on one model or endpoint; a grant that is there is changed to ``role``."""
+    require(actor, Right.PEOPLE_MANAGE)
+    if subject_kind not in Grant.SubjectKind.values:
+        raise Unprocessable(f"A grant is on a model or an endpoint, not on {subject_kind!r}. Nothing was changed.")
+    with transaction.atomic():
+        person = _locked(username)
+        old = person.grants.filter(subject_kind=subject_kind, subject_name=subject_name).first()
+        grant, _ = Grant.objects.update_or_create(person=person, subject_kind=subject_kind, subject_name=subject_name, defaults={"role": _known_role(role)})
+        _record_grant(actor, "add_grant", grant, before={"role": old.role} if old else None, after={"role": role})
+    return grant
+
+
+def remove_grant(*, actor: Actor, username: str, subject_kind: str, subject_name: str) -> Person:
+    """Take the grant away; what the person's role allows stays. Raises NotFound."""
+    require(actor, Right.PEOPLE_MANAGE)
+    with transaction.atomic():
+        person = _locked(username)
+        grant = person.grants.filter(subject_kind=subject_kind, subject_name=subject_name).first()
+        if grant is None:
+            raise NotFound(f"{username} has no grant on {subject_kind} {subject_name}.")
+        _record_grant(actor, "remove_grant", grant, before={"role": grant.role}, after=None)
+        grant.delete()
+    return person
+
+
+def _known_role(role: str) -> str:
+    if role not in Role.values:
+        raise Unprocessable(f"There is no role {role!r}; the roles are {', '.join(Role.values)}. Nothing was changed.")
+    return role
+
+
+def _locked(username: str) -> Person:
+    person = Person.objects.select_for_update().filter(username=username).first()
+    if person is None:
+        raise NotFound(f"There is nobody called {username}.")
+    return person
+
+
+def _refuse_the_last_admin(person: Person) -> None:
+    # Every admin's row is locked, in one order, so that two admins cannot demote each other at once.
+    admins = list(Person.objects.select_for_update().filter(role=Role.ADMIN, is_active=True).order_by("pk"))
+    if admins == [person]:
+        raise LastAdmin(f"{person.username} is the last admin. Make somebody else an admin first. Nothing was changed.")
+
+
+def _set_active(actor: Actor, username: str, *, active: bool, reason: str) -> Person:
+    require(actor, Right.PEOPLE_MANAGE)
+    with transaction.atomic():
+        person = _locked(username)
+        if not active:
+            _refuse_the_last_admin(person)
+            keys.revoke_all_of(actor=actor, person=person)
+        before, person.is_active = person.is_active, active
+        person.save(update_fields=["is_active"])
+        audit.record(
+            actor=actor,
+            verb="activate" if active else "deactivate",
+            subject_kind="person",
+            subject_name=username,
+            before={"active": before},
+            after={"active": active},
+            reason=reason,
+        )
+    return person
+
+
+def _record_grant(actor: Actor, verb: str, grant: Grant, *, before: dict[str, str] | None, after: dict[str, str] | None) -> None:
+    where = {"on": f"{grant.subject_kind} {grant.subject_name}"}
+    audit.record(
+        actor=actor,
+        verb=verb,
+        subject_kind="person",
+        subject_name=grant.person.username,
+        before=where | before if before else None,
+        after=where | after if after else None,
+    )

@@ -1,0 +1,54 @@
+"""Sign-in links: one person, once, within 15 minutes. Only the token's digest is kept."""
+
+from __future__ import annotations
+
+import secrets
+from datetime import timedelta
+
+from django.db import transaction
+
+from access import audit
+from access.actors import Actor, system
+from access.errors import LinkNotValid
+from access.models import Person, SignInLink
+from access.permissions import require
+from access.rights import Right
+from core.clock import now
+from core.digests import digest_of
+from core.errors import NotFound
+
+LIFETIME = timedelta(minutes=15)
+_NOT_VALID = "This sign-in link is not valid: it was used before or is older than 15 minutes. Ask for a new one (`signalbox sign-in`)."
+
+
+def create_link(person: Person) -> str:
+    """Make a link for ``person`` and give its token; for whoever holds the machine (the command line, tests)."""
+    token = secrets.token_urlsafe(32)
+    SignInLink.objects.filter(expires_at__lt=now() - LIFETIME).delete()
+    SignInLink.objects.create(digest=digest_of(token.encode()), person=person, expires_at=now() + LIFETIME)
+    return token
+
+
+def invite(*, actor: Actor, username: str) -> str:
+    """Make a link for ``username`` and give its token, which the admin passes on. Raises NotFound."""
+    require(actor, Right.PEOPLE_MANAGE)
+    person = Person.objects.filter(username=username, is_active=True).first()
+    if person is None:
+        raise NotFound(f"There is nobody called {username} who may sign in.")
+    with transaction.atomic():
+        token = create_link(person)
+        audit.record(actor=actor, verb="invite", subject_kind="person", subject_name=username)
+    return token
+
+
+def use_link(token: str, address: str = "") -> Person:
+    """Spend the link and give its person; raises LinkNotValid. Of two uses at once one wins."""
+    link = SignInLink.objects.filter(digest=digest_of(token.encode(errors="replace")))
+    with transaction.atomic():
+        spent = link.filter(used_at=None, expires_at__gt=now(), person__is_active=True).update(used_at=now())
+        if not spent:
+            raise LinkNotValid(_NOT_VALID)
+        person = link.select_related("person").get().person
+        by = system("sign-in")
+        audit.record(actor=Actor(kind="system", id=by.id, name=by.name, address=address), verb="sign_in", subject_kind="person", subject_name=person.username)
+    return person
