@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import re
 
+from django.contrib.auth.password_validation import validate_password
+from django.core.exceptions import ValidationError
 from django.db import IntegrityError, transaction
+from django.db.models import Q
 
 from access import audit, keys
 from access.actors import EVERYTHING, Actor
@@ -12,7 +15,7 @@ from access.errors import LastAdmin, NameNotAllowed, NameTaken
 from access.models import Grant, Person, Role
 from access.permissions import require
 from access.rights import RIGHTS_OF_ROLE, Right
-from core.errors import NotFound, Unprocessable
+from core.errors import Forbidden, NotFound, Unprocessable
 
 _USERNAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.@+-]{0,99}")
 
@@ -62,6 +65,18 @@ def change_role(*, actor: Actor, username: str, role: str, reason: str = "") -> 
     return person
 
 
+def change_person(*, actor: Actor, username: str, role: str | None = None, active: bool | None = None, reason: str = "") -> Person:
+    """Change role and lock-out together, or neither; what is None stays as it is."""
+    require(actor, Right.PEOPLE_MANAGE)
+    with transaction.atomic():
+        person = _locked(username)
+        if role is not None and role != person.role:
+            person = change_role(actor=actor, username=username, role=role, reason=reason)
+        if active is not None and active != person.is_active:
+            person = _set_active(actor, username, active=active, reason=reason)
+    return person
+
+
 def deactivate(*, actor: Actor, username: str, reason: str = "") -> Person:
     """Lock ``username`` out at once: no sign-in, open sessions end, and the keys they own are revoked."""
     return _set_active(actor, username, active=False, reason=reason)
@@ -70,6 +85,22 @@ def deactivate(*, actor: Actor, username: str, reason: str = "") -> Person:
 def activate(*, actor: Actor, username: str, reason: str = "") -> Person:
     """Let ``username`` sign in again. Revoked keys stay revoked."""
     return _set_active(actor, username, active=True, reason=reason)
+
+
+def set_password(*, actor: Actor, password: str) -> Person:
+    """Set the actor's own password. Raises Unprocessable with what is weak about it; Forbidden for a key."""
+    if actor.kind != "person":
+        raise Forbidden("Only a person has a password, and sets it by themselves.")
+    with transaction.atomic():
+        person = Person.objects.select_for_update().get(pk=int(actor.id.removeprefix("person:")))
+        try:
+            validate_password(password, person)
+        except ValidationError as error:
+            raise Unprocessable(f"{' '.join(error.messages)} Nothing was changed.") from error
+        person.set_password(password)
+        person.save(update_fields=["password"])
+        audit.record(actor=actor, verb="set_password", subject_kind="person", subject_name=person.username)
+    return person
 
 
 def add_grant(*, actor: Actor, username: str, subject_kind: str, subject_name: str, role: str) -> Grant:
@@ -105,16 +136,16 @@ def _known_role(role: str) -> str:
 
 
 def _locked(username: str) -> Person:
-    person = Person.objects.select_for_update().filter(username=username).first()
+    # With every admin's row, in one order: so that two admins cannot lock each other out at once.
+    rows = Person.objects.select_for_update().filter(Q(username=username) | Q(role=Role.ADMIN)).order_by("pk")
+    person = next((row for row in rows if row.username == username), None)
     if person is None:
         raise NotFound(f"There is nobody called {username}.")
     return person
 
 
 def _refuse_the_last_admin(person: Person) -> None:
-    # Every admin's row is locked, in one order, so that two admins cannot demote each other at once.
-    admins = list(Person.objects.select_for_update().filter(role=Role.ADMIN, is_active=True).order_by("pk"))
-    if admins == [person]:
+    if list(Person.objects.filter(role=Role.ADMIN, is_active=True)) == [person]:
         raise LastAdmin(f"{person.username} is the last admin. Make somebody else an admin first. Nothing was changed.")
 
 

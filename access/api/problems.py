@@ -7,7 +7,7 @@ from http import HTTPStatus
 from typing import Any
 
 from django.core.exceptions import PermissionDenied
-from django.db import InterfaceError, OperationalError
+from django.db import DataError, InterfaceError, OperationalError
 from django.http import Http404
 from rest_framework import exceptions
 from rest_framework.response import Response
@@ -55,6 +55,8 @@ def _renamed(error: Exception) -> SignalboxError | None:
             return NotFound("There is nothing at this address.")
         case PermissionDenied():
             return Forbidden(str(error) or "This is not allowed.")
+        case DataError():
+            return Invalid("A value in the request cannot be stored: a NUL character, or a number out of range. Nothing was changed.")
         case OperationalError() | InterfaceError():
             logger.warning("The database is away: %s", error)
             return Unavailable("The database is away. Nothing was changed; try again in a moment.")

@@ -1,0 +1,107 @@
+"""The JSON of people, grants, keys and the audit log."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from drf_spectacular.utils import extend_schema_field
+from rest_framework import serializers
+
+from access.models import ApiKey, AuditEntry, Grant, Person, Role, Scope
+from access.queries import KEY_STATES, state_of
+
+
+class Me(serializers.Serializer[Any]):
+    """Who is asking, and what they may do where (``*`` is everywhere)."""
+
+    kind = serializers.ChoiceField(choices=["person", "key", "system"])
+    name = serializers.CharField()
+    rights = serializers.DictField(child=serializers.ListField(child=serializers.CharField()))
+
+
+class GrantOut(serializers.ModelSerializer[Grant]):
+    class Meta:
+        model = Grant
+        fields = ["subject_kind", "subject_name", "role", "created_at"]
+
+
+class GrantIn(serializers.Serializer[Any]):
+    subject_kind = serializers.ChoiceField(choices=Grant.SubjectKind.choices)
+    subject_name = serializers.CharField(max_length=100)
+    role = serializers.ChoiceField(choices=Role.choices)
+
+
+class PersonOut(serializers.ModelSerializer[Person]):
+    active = serializers.BooleanField(source="is_active")
+    grants = GrantOut(many=True)
+
+    class Meta:
+        model = Person
+        fields = ["username", "email", "role", "active", "grants", "date_joined", "last_login"]
+
+
+class PersonIn(serializers.Serializer[Any]):
+    username = serializers.CharField(max_length=100)
+    role = serializers.ChoiceField(choices=Role.choices, default=Role.VIEWER)
+    email = serializers.EmailField(required=False, default="")
+
+
+class PersonChange(serializers.Serializer[Any]):
+    role = serializers.ChoiceField(choices=Role.choices, required=False)
+    active = serializers.BooleanField(required=False)
+    reason = serializers.CharField(required=False, default="", allow_blank=True, max_length=500)
+
+
+class KeyOut(serializers.ModelSerializer[ApiKey]):
+    owner = serializers.SerializerMethodField(allow_null=True)
+    state = serializers.SerializerMethodField()
+
+    class Meta:
+        model = ApiKey
+        fields = ["id", "name", "scopes", "endpoints", "owner", "state", "created_at", "expires_at", "revoked_at"]
+
+    def get_owner(self, key: ApiKey) -> str | None:
+        return key.owner.username if key.owner else None
+
+    @extend_schema_field(serializers.ChoiceField(choices=KEY_STATES))
+    def get_state(self, key: ApiKey) -> str:
+        return state_of(key)
+
+
+class KeyIn(serializers.Serializer[Any]):
+    name = serializers.CharField(max_length=100)
+    scopes = serializers.ListField(child=serializers.ChoiceField(choices=Scope.choices), allow_empty=False)
+    endpoints = serializers.ListField(child=serializers.CharField(max_length=100), default=list, help_text="Empty: every endpoint.")
+    expires_at = serializers.DateTimeField(required=False, allow_null=True, default=None)
+
+
+class KeyIssued(KeyOut):
+    """A new key; ``key`` is shown this once."""
+
+    key = serializers.CharField()
+
+    class Meta(KeyOut.Meta):
+        fields = [*KeyOut.Meta.fields, "key"]
+
+
+class AuditOut(serializers.ModelSerializer[AuditEntry]):
+    class Meta:
+        model = AuditEntry
+        fields = ["id", "at", "actor_kind", "actor_name", "verb", "subject_kind", "subject_name", "before", "after", "reason", "address"]
+
+
+class SearchIn(serializers.Serializer[Any]):
+    q = serializers.CharField(required=False, default="", allow_blank=True, max_length=200, help_text="Text to look for.")
+
+
+class KeysFilter(SearchIn):
+    state = serializers.ChoiceField(choices=KEY_STATES, required=False, default="")
+
+
+class AuditFilterIn(SearchIn):
+    actor = serializers.CharField(required=False, default="", allow_blank=True, max_length=150)
+    verb = serializers.CharField(required=False, default="", allow_blank=True, max_length=64)
+    subject_kind = serializers.CharField(required=False, default="", allow_blank=True, max_length=32)
+    subject_name = serializers.CharField(required=False, default="", allow_blank=True, max_length=200)
+    since = serializers.DateTimeField(required=False, default=None)
+    until = serializers.DateTimeField(required=False, default=None)
