@@ -26,8 +26,12 @@ class BuildEntry(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class SlotEntry(msgspec.Struct, frozen=True, kw_only=True):
+    """A filled slot. ``model`` and ``version`` are those that it answers for: two versions may share a digest."""
+
     name: str
     build_digest: str
+    model: str = ""
+    version: int = 0
     weight: int
     live: bool = False
     shadow: bool = False

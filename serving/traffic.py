@@ -40,6 +40,40 @@ class RoutingState(msgspec.Struct, frozen=True, kw_only=True):
         """Give the slot of that name, or None."""
         return next((slot for slot in self.slots if slot.name == name), None)
 
+    @property
+    def answering(self) -> tuple[tuple[str, int], ...]:
+        """What answers: (build id, share) of every slot with traffic, in order of the build ids."""
+        return tuple(sorted((slot.build_id, slot.weight) for slot in self.slots if slot.build_id and slot.weight))
+
+    @property
+    def is_steady(self) -> bool:
+        """One build answers everything."""
+        return len(self.answering) == 1
+
+    def title(self, slot: SlotState) -> str:
+        """What people call the version in ``slot``: ``v13``, or ``churn v13`` when several models are in the slots."""
+        models = {other.model for other in self.slots if other.build_id}
+        return f"v{slot.version}" if len(models) <= 1 else f"{slot.model} v{slot.version}"
+
+    def split_text(self) -> str:
+        """Give ``v12 90 %, v13 10 %``: the slots with traffic, heaviest first."""
+        parts = sorted((slot for slot in self.slots if slot.weight), key=lambda slot: (-slot.weight, slot.name))
+        return ", ".join(f"{self.title(slot)} {slot.weight} %" for slot in parts)
+
+
+def with_weights(state: RoutingState, weights: Mapping[str, int]) -> RoutingState:
+    """Give ``state`` with new shares; slots that are not named get 0.
+
+    A slot that gets everything is the live one; the live one that loses everything hands over to the
+    heaviest. What has traffic is no shadow.
+    """
+    slots = tuple(msgspec.structs.replace(slot, weight=weights.get(slot.name, 0), shadow=slot.shadow and not weights.get(slot.name, 0)) for slot in state.slots)
+    heaviest = max(slots, key=lambda slot: slot.weight, default=None)
+    live = state.live_slot
+    if heaviest and heaviest.weight and (heaviest.weight == PERCENT or not weights.get(live, 0)):
+        live = heaviest.name
+    return RoutingState(live_slot=live, slots=slots)
+
 
 def wrong_with_split(weights: Mapping[str, int]) -> str:
     """Say what is wrong with a split, or give the empty string."""

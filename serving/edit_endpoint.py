@@ -1,0 +1,60 @@
+"""Edit an endpoint: its description, what keeps callers on one slot, what is logged, its policies and limits."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from django.db import transaction
+
+from access.actors import Actor
+from access.permissions import require
+from access.rights import Right
+from core.errors import Invalid
+from serving import ledger
+from serving.models import Endpoint
+from serving.policies import checked_limits, checked_log_policy, checked_log_share, checked_validation
+
+_CHECKS: dict[str, Callable[[Any], Any]] = {
+    "description": str,
+    "sticky_on": str,
+    "log_policy": checked_log_policy,
+    "log_share": checked_log_share,
+    "validation": checked_validation,
+    "limits": checked_limits,
+    "tags": dict,
+}
+
+
+def edit_endpoint(*, actor: Actor, endpoint: str, changes: Mapping[str, Any], revision: int | None = None, reason: str = "") -> Endpoint:
+    """Change the named settings; ``changes`` may hold description, sticky_on, log_policy, log_share, validation, limits, tags.
+
+    Settings that stay as they are write nothing. Raises Invalid for an unknown or wrong setting,
+    Overtaken for a stale ``revision``.
+    """
+    require(actor, Right.ENDPOINT_EDIT, f"endpoint:{endpoint}")
+    wanted = {name: _checked(name, value) for name, value in changes.items()}
+    with transaction.atomic():
+        row = ledger.lock(endpoint, revision)
+        was = {name: getattr(row, name) for name, value in wanted.items() if getattr(row, name) != value}
+        if not was:
+            return row
+        becomes = {name: wanted[name] for name in was}
+        for name, value in becomes.items():
+            setattr(row, name, value)
+        state = ledger.state_of(row)
+        summary = _summary(becomes)
+        ledger.record(actor=actor, endpoint=row, verb="edit", summary=summary, before=state, after=state, reason=reason, settings=(was, becomes))
+    return row
+
+
+def _checked(name: str, value: Any) -> Any:
+    if name not in _CHECKS:
+        raise Invalid(f"An endpoint has no setting {name!r}: those that can be edited are {', '.join(_CHECKS)}.", field=name)
+    return _CHECKS[name](value)
+
+
+def _summary(becomes: Mapping[str, Any]) -> str:
+    parts = [f"{name.replace('_', ' ')} set to {value}" if isinstance(value, str | float) else f"{name} changed" for name, value in becomes.items()]
+    text = ", ".join(parts)
+    return text[:1].upper() + text[1:]

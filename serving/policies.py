@@ -1,0 +1,66 @@
+"""The policies of an endpoint: what is logged, what happens with odd values, and the limits. Checks their form."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+from core.errors import Invalid
+from serving.models import Endpoint
+from serving.table import Limits, ValidationPolicy
+
+VALIDATION_CHOICES = ("refuse", "clip", "replace", "flag")
+# (least, most) of each limit; beyond these one request could hold a process for minutes.
+_BOUNDS = {
+    "max_rows": (1, 1_000_000),
+    "max_body_bytes": (1024, 2**30),
+    "timeout_ms": (1, 300_000),
+    "max_concurrency": (1, 100_000),
+}
+
+
+def checked_log_policy(policy: str) -> str:
+    """Give ``policy`` if it is one, else raise Invalid that lists them."""
+    if policy not in Endpoint.LogPolicy.values:
+        raise Invalid(f"The log policy {policy!r} is unknown: choose {', '.join(Endpoint.LogPolicy.values)}.", field="log_policy")
+    return policy
+
+
+def checked_log_share(share: float) -> float:
+    """Give ``share`` if it lies in 0 to 1, else raise Invalid."""
+    if not 0 <= share <= 1:
+        raise Invalid(f"The logged share is {share}; it must lie between 0 and 1.", field="log_share")
+    return float(share)
+
+
+def checked_validation(policy: Mapping[str, Any]) -> dict[str, Any]:
+    """Give the validation policy as JSON, complete; raise Invalid that names the feature and the choices."""
+    try:
+        value = msgspec.convert(dict(policy), ValidationPolicy)
+    except msgspec.ValidationError as error:
+        raise Invalid(
+            f"The validation policy is wrong: {error}. It looks like {{'default': 'flag', 'features': {{'age': 'refuse'}}}}.", field="validation"
+        ) from error
+    for name, choice in [("default", value.default), *value.features.items()]:
+        if choice not in VALIDATION_CHOICES:
+            raise Invalid(f"The validation policy of {name} is {choice!r}: choose {', '.join(VALIDATION_CHOICES)}.", field="validation")
+    document: dict[str, Any] = msgspec.to_builtins(value)
+    return document
+
+
+def checked_limits(limits: Mapping[str, Any]) -> dict[str, Any]:
+    """Give the limits as JSON, complete; raise Invalid that names the limit and its range."""
+    unknown = sorted(set(limits) - set(_BOUNDS))
+    if unknown:
+        raise Invalid(f"There is no limit {unknown[0]!r}: the limits are {', '.join(_BOUNDS)}.", field="limits")
+    try:
+        value = msgspec.convert(dict(limits), Limits)
+    except msgspec.ValidationError as error:
+        raise Invalid(f"The limits are wrong: {error}.", field="limits") from error
+    document: dict[str, Any] = msgspec.to_builtins(value)
+    for name, (least, most) in _BOUNDS.items():
+        if not least <= document[name] <= most:
+            raise Invalid(f"The limit {name} is {document[name]}; it must lie between {least} and {most}.", field="limits")
+    return document
