@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 from django.urls import include, path
+from drf_spectacular.views import SpectacularAPIView
+
+from access.api.page import page
 
 urlpatterns = [
+    path("api/", page, name="api"),
+    path("api/schema/", SpectacularAPIView.as_view(), name="api-schema"),
     path("api/v1/", include("config.api_urls")),
     path("", include("console.urls")),
 ]
