@@ -40,6 +40,7 @@ class Environment(BaseSettings):
     https: bool = Field(default=False, description="The console is reached over HTTPS: secure cookies and HSTS.")
     dataplane_processes: int = Field(default=2, ge=1, le=256, description="Data-plane processes, one per core.")
     worker_processes: int = Field(default=2, ge=1, le=256, description="Celery worker processes.")
+    demo: bool = Field(default=True, description="Runs the demo's models, traffic and outcomes.")
     upload_limit_bytes: int = Field(default=2**31, ge=1024, description="The largest model file that is taken.")
     sandbox_memory_bytes: int = Field(default=4 * 2**30, description="Address space of one sandbox process.")
     sandbox_cpu_s: int = Field(default=300, description="Processor seconds of one sandbox process.")
