@@ -9,7 +9,8 @@ SignalboxError
 ├── Conflict           409  somebody else changed it first; nothing was overwritten
 ├── TooLarge           413
 ├── TooMany            429
-└── Unavailable        503  a part is away; try again
+├── Unavailable        503  a part is away; try again
+└── StorageFull        507  the disk is full; nothing was kept
 Each app derives its own from these in its ``errors.py``. A caller's mistake is 4xx, ours is 5xx.
 """
 
@@ -76,3 +77,8 @@ class Unavailable(SignalboxError):
     code = "unavailable"
     status = 503
     retryable = True
+
+
+class StorageFull(SignalboxError):
+    code = "storage_full"
+    status = 507

@@ -7,14 +7,16 @@ A worker that dies leaves a lease that expires; a late result is fenced off by t
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
 from celery import current_app
-from django.db import IntegrityError, transaction
-from django.db.models import F, Q
+from django.db import DatabaseError, IntegrityError, connection, transaction
+from django.db.models import F, QuerySet
 from django.db.models.functions import Now
 from kombu.exceptions import OperationalError
 
@@ -22,10 +24,19 @@ from core.models import Job
 
 logger = logging.getLogger(__name__)
 
-LEASE = timedelta(minutes=20)
+LEASE = timedelta(seconds=60)
+RENEWAL_S = 15.0
 QUEUED_TOO_LONG = timedelta(seconds=20)
 ATTEMPTS = 3
 RETRY_DELAY = timedelta(seconds=10)
+_BELLS = 200  # of one sweep
+
+on_dead: dict[str, Callable[[Job], None]] = {}
+"""By kind: called in the transaction in which a job of that kind ends dead."""
+
+
+class JobLost(Exception):
+    """Another attempt owns the job, or it has ended: whatever this one would write is refused."""
 
 
 def enqueue(*, kind: str, subject: str, payload: dict[str, Any] | None = None) -> Job:
@@ -56,6 +67,7 @@ def run(job_id: str, work: Callable[[Job], None]) -> bool:
     """Claim the job and do ``work``; False when somebody else has it or it has ended.
 
     A failure puts it back with a delay; after three attempts it is dead and keeps the error.
+    ``work`` may call ``finish`` itself, in the transaction that writes its result.
     """
     claimed = Job.objects.filter(id=job_id, state=Job.State.QUEUED, due_at__lte=Now()).update(
         state=Job.State.RUNNING, attempt=F("attempt") + 1, lease_until_at=Now() + LEASE
@@ -64,34 +76,101 @@ def run(job_id: str, work: Callable[[Job], None]) -> bool:
         return False
     job = Job.objects.get(id=job_id)
     try:
-        work(job)
+        with _renewed(job):
+            work(job)
+    except JobLost:
+        logger.warning("Job %s (%s) was taken over; attempt %s ends.", job.id, job.kind, job.attempt)
+        return False
     except Exception as error:
         logger.exception("Job %s (%s) failed on attempt %s.", job.id, job.kind, job.attempt)
         _put_back(job, f"{type(error).__name__}: {error}")
         return False
-    return finish(job)
+    return finish(job) or Job.objects.filter(id=job.id, state=Job.State.DONE, attempt=job.attempt).exists()
 
 
 def finish(job: Job) -> bool:
     """Mark the job done, if this attempt still owns it."""
-    ours = Job.objects.filter(id=job.id, state=Job.State.RUNNING, attempt=job.attempt)
-    return bool(ours.update(state=Job.State.DONE, ended_at=Now(), error=""))
+    return bool(_ours(job).update(state=Job.State.DONE, ended_at=Now(), error=""))
 
 
-def _put_back(job: Job, error: str) -> None:
-    ours = Job.objects.filter(id=job.id, state=Job.State.RUNNING, attempt=job.attempt)
-    if job.attempt >= ATTEMPTS:
-        ours.update(state=Job.State.DEAD, ended_at=Now(), error=error)
-    else:
-        ours.update(state=Job.State.QUEUED, due_at=Now() + RETRY_DELAY * job.attempt, lease_until_at=None, error=error)
+def hold(job: Job) -> None:
+    """Lock the job's row for the rest of the transaction; raises JobLost if this attempt does not own it any more."""
+    if not _ours(job).select_for_update().exists():
+        raise JobLost(job.id)
+
+
+def renew(job: Job) -> None:
+    """Lengthen the lease; raises JobLost if this attempt does not own the job any more."""
+    if not _ours(job).update(lease_until_at=Now() + LEASE):
+        raise JobLost(job.id)
 
 
 def sweep() -> int:
     """Take back expired leases and ring again for what is queued too long; gives the number of bells."""
-    lost = Q(state=Job.State.RUNNING, lease_until_at__lt=Now())
-    Job.objects.filter(lost, attempt__gte=ATTEMPTS).update(state=Job.State.DEAD, ended_at=Now(), error="The worker was lost three times.")
-    Job.objects.filter(lost).update(state=Job.State.QUEUED, due_at=Now(), lease_until_at=None)
-    waiting = Job.objects.filter(state=Job.State.QUEUED, due_at__lt=Now() - QUEUED_TOO_LONG).order_by("due_at")[:200]
+    for job_id in Job.objects.filter(state=Job.State.RUNNING, lease_until_at__lt=Now()).values_list("id", flat=True):
+        _take_back(job_id)
+    waiting = Job.objects.filter(state=Job.State.QUEUED, due_at__lt=Now() - QUEUED_TOO_LONG).order_by("due_at")[:_BELLS]
     for job in waiting:
         ring(job.kind, job.id)
     return len(waiting)
+
+
+def _ours(job: Job) -> QuerySet[Job]:
+    return Job.objects.filter(id=job.id, state=Job.State.RUNNING, attempt=job.attempt)
+
+
+def _put_back(job: Job, error: str) -> None:
+    connection.close_if_unusable_or_obsolete()
+    with transaction.atomic():
+        if not _ours(job).select_for_update().exists():
+            return
+        if job.attempt >= ATTEMPTS:
+            _end_dead(job, error)
+        else:
+            _ours(job).update(state=Job.State.QUEUED, due_at=Now() + RETRY_DELAY * job.attempt, lease_until_at=None, error=error)
+
+
+def _take_back(job_id: UUID) -> None:
+    """Queue a job whose worker was lost again at once, or end it; two sweepers do it once."""
+    with transaction.atomic():
+        lost = Job.objects.filter(id=job_id, state=Job.State.RUNNING, lease_until_at__lt=Now())
+        job = lost.select_for_update(skip_locked=True).first()
+        if job is None:
+            return
+        if job.attempt >= ATTEMPTS:
+            _end_dead(job, "The worker was lost three times.")
+            return
+        Job.objects.filter(id=job_id).update(state=Job.State.QUEUED, due_at=Now(), lease_until_at=None)
+        transaction.on_commit(lambda: ring(job.kind, job.id))
+
+
+def _end_dead(job: Job, error: str) -> None:
+    job.error = error
+    _ours(job).update(state=Job.State.DEAD, ended_at=Now(), error=error)
+    if tell := on_dead.get(job.kind):
+        tell(job)
+
+
+@contextmanager
+def _renewed(job: Job) -> Iterator[None]:
+    """Lengthen the lease from a thread for as long as the work takes: a lost worker is noticed within a minute."""
+    ended = threading.Event()
+
+    def beat() -> None:
+        try:
+            while not ended.wait(RENEWAL_S):
+                renew(job)
+        except JobLost:
+            logger.warning("Job %s was taken over while attempt %s ran.", job.id, job.attempt)
+        except DatabaseError:
+            logger.warning("The lease of job %s cannot be renewed: the database is away.", job.id)
+        finally:
+            connection.close()
+
+    thread = threading.Thread(target=beat, name=f"lease-{job.id}", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()

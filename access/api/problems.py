@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 from http import HTTPStatus
 from typing import Any
@@ -14,7 +15,7 @@ from rest_framework.response import Response
 from rest_framework.serializers import BooleanField, CharField, DictField, IntegerField, ListField, Serializer
 from rest_framework.views import set_rollback
 
-from core.errors import Forbidden, Invalid, NotFound, NotSignedIn, SignalboxError, Unavailable
+from core.errors import Forbidden, Invalid, NotFound, NotSignedIn, SignalboxError, StorageFull, Unavailable
 from core.ids import uuid7
 
 logger = logging.getLogger(__name__)
@@ -60,6 +61,8 @@ def _renamed(error: Exception) -> SignalboxError | None:
         case OperationalError() | InterfaceError():
             logger.warning("The database is away: %s", error)
             return Unavailable("The database is away. Nothing was changed; try again in a moment.")
+        case OSError(errno=errno.ENOSPC | errno.EDQUOT | errno.EFBIG):
+            return StorageFull("The disk of the server is full. Nothing was kept; an admin must free space under the data folder.")
     return None
 
 
