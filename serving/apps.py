@@ -27,5 +27,5 @@ def _publish_first_table(**_: Any) -> None:
     from serving import routes
     from serving.models import PublishedTable
 
-    if PublishedTable._meta.db_table in connection.introspection.table_names():
+    if PublishedTable._meta.db_table in connection.introspection.table_names():  # noqa: SLF001  # _meta is documented API
         routes.publish_if_missing()

@@ -73,7 +73,8 @@ def signature_of(build: Build) -> Signature:
 def _next_revision() -> int:
     with connection.cursor() as cursor:
         cursor.execute("SELECT pg_advisory_xact_lock(%s)", [_LOCK])
-        cursor.execute("SELECT nextval(pg_get_serial_sequence(%s, 'revision'))", [PublishedTable._meta.db_table])
+        table = PublishedTable._meta.db_table  # noqa: SLF001  # _meta is documented API
+        cursor.execute("SELECT nextval(pg_get_serial_sequence(%s, 'revision'))", [table])
         return int(cursor.fetchone()[0])
 
 

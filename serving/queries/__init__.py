@@ -1,0 +1,46 @@
+"""Reads of serving for pages and the REST API: endpoints and their ledger, traffic, the prediction log, processes."""
+
+from serving.queries.endpoints import (
+    EndpointDetail,
+    EndpointRow,
+    LedgerRow,
+    SlotDetail,
+    endpoint_detail,
+    endpoints_page,
+    endpoints_with_version,
+    ledger_page,
+    roll_back_target,
+    state_at,
+)
+from serving.queries.predictions import Prediction, PredictionDetail, PredictionFilters, PredictionsPage, prediction, predictions_page
+from serving.queries.system import ProcessState, SystemState, processes, system_state
+from serving.queries.traffic import TrafficSeries, TrafficSummary, slots_since, traffic_now, traffic_series, traffic_summary
+
+__all__ = [
+    "EndpointDetail",
+    "EndpointRow",
+    "LedgerRow",
+    "Prediction",
+    "PredictionDetail",
+    "PredictionFilters",
+    "PredictionsPage",
+    "ProcessState",
+    "SlotDetail",
+    "SystemState",
+    "TrafficSeries",
+    "TrafficSummary",
+    "endpoint_detail",
+    "endpoints_page",
+    "endpoints_with_version",
+    "ledger_page",
+    "prediction",
+    "predictions_page",
+    "processes",
+    "roll_back_target",
+    "slots_since",
+    "state_at",
+    "system_state",
+    "traffic_now",
+    "traffic_series",
+    "traffic_summary",
+]
