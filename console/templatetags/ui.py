@@ -54,9 +54,9 @@ def sparkline(points: Sequence[float | None], width: int = 120, height: int = 28
     step = width / (len(points) - 1)
     line = " ".join(f"{i * step:.1f},{height - 3 - (p - low) / span * (height - 6):.1f}" for i, p in known)
     return format_html(
-        '<svg class="spark" viewBox="0 0 {w} {h}" preserveAspectRatio="none" aria-hidden="true"><polygon points="{a:.1f},{h} {line} {b:.1f},{h}"/>'
+        '<svg class="spark" viewBox="0 0 {w} {h}" preserveAspectRatio="none" aria-hidden="true"><polygon points="{a},{h} {line} {b},{h}"/>'
         '<polyline points="{line}"/></svg>',
-        w=width, h=height, a=known[0][0] * step, b=known[-1][0] * step, line=line,
+        w=width, h=height, a=f"{known[0][0] * step:.1f}", b=f"{known[-1][0] * step:.1f}", line=line,
     )  # fmt: skip
 
 
@@ -82,8 +82,8 @@ def meter(share: float | None, tone: str = "", label: str = "") -> SafeString:
     """Draw a share, 0 to 1, as a bar; write the number beside it yourself."""
     width = 100 * min(1.0, max(0.0, share or 0.0))
     return format_html(
-        '<svg class="meter {}" viewBox="0 0 100 6" preserveAspectRatio="none" role="img" aria-label="{}"><rect width="{:.1f}" height="6"/></svg>',
-        tone, label or f"{width:.0f} percent", width,
+        '<svg class="meter {}" viewBox="0 0 100 6" preserveAspectRatio="none" role="img" aria-label="{}"><rect width="{}" height="6"/></svg>',
+        tone, label or f"{width:.0f} percent", f"{width:.1f}",
     )  # fmt: skip
 
 

@@ -41,7 +41,7 @@ function onWidth(element, draw) {
   return observer;
 }
 
-const slotsOf = (lines) => [...new Set(Object.keys(lines).map((name) => name.split(".")[0]))].sort();
+const slotsOf = (lines) => [...new Set(Object.keys(lines).filter((name) => name.includes(".")).map((name) => name.split(".")[0]))].sort();
 const inkOf = (c, slot) => c[slot] ?? c["ink-2"];
 
 const KINDS = {
