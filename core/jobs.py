@@ -159,11 +159,9 @@ def _renewed(job: Job) -> Iterator[None]:
     def beat() -> None:
         try:
             while not ended.wait(RENEWAL_S):
-                renew(job)
+                _try_to_renew(job)
         except JobLost:
             logger.warning("Job %s was taken over while attempt %s ran.", job.id, job.attempt)
-        except DatabaseError:
-            logger.warning("The lease of job %s cannot be renewed: the database is away.", job.id)
         finally:
             connection.close()
 
@@ -174,3 +172,11 @@ def _renewed(job: Job) -> Iterator[None]:
     finally:
         ended.set()
         thread.join()
+
+
+def _try_to_renew(job: Job) -> None:
+    try:
+        renew(job)
+    except DatabaseError:
+        logger.warning("The lease of job %s cannot be renewed: the database is away.", job.id)
+        connection.close()

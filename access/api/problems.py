@@ -51,19 +51,21 @@ def _renamed(error: Exception) -> SignalboxError | None:
     """Give our own word for what Django raises, None for what nobody expected."""
     match error:
         case SignalboxError():
-            return error
+            renamed: SignalboxError | None = error
         case Http404():
-            return NotFound("There is nothing at this address.")
+            renamed = NotFound("There is nothing at this address.")
         case PermissionDenied():
-            return Forbidden(str(error) or "This is not allowed.")
+            renamed = Forbidden(str(error) or "This is not allowed.")
         case DataError():
-            return Invalid("A value in the request cannot be stored: a NUL character, or a number out of range. Nothing was changed.")
+            renamed = Invalid("A value in the request cannot be stored: a NUL character, or a number out of range. Nothing was changed.")
         case OperationalError() | InterfaceError():
             logger.warning("The database is away: %s", error)
-            return Unavailable("The database is away. Nothing was changed; try again in a moment.")
+            renamed = Unavailable("The database is away. Nothing was changed; try again in a moment.")
         case OSError(errno=errno.ENOSPC | errno.EDQUOT | errno.EFBIG):
-            return StorageFull("The disk of the server is full. Nothing was kept; an admin must free space under the data folder.")
-    return None
+            renamed = StorageFull("The disk of the server is full. Nothing was kept; an admin must free space under the data folder.")
+        case _:
+            renamed = None
+    return renamed
 
 
 def answer_of(error: SignalboxError) -> Response:
