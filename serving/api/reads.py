@@ -1,0 +1,106 @@
+"""REST views that only read: the ledger, traffic, the prediction log, the processes."""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+from django.http import StreamingHttpResponse
+from drf_spectacular.types import OpenApiTypes
+from drf_spectacular.utils import OpenApiResponse, extend_schema
+from rest_framework.renderers import BaseRenderer, JSONRenderer
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.views import APIView
+
+from access.api.bodies import parameters_of
+from access.api.paging import PARAMETERS, answer, cursor_and_limit, paged
+from access.api.permissions import reading_needs
+from access.requests import request_actor
+from access.rights import Right
+from core.paging import Page
+from serving import queries
+from serving.api import serializers
+from serving.export import export_predictions
+
+_TAGS = ["serving"]
+
+
+class LedgerView(APIView):
+    permission_classes = reading_needs(Right.ENDPOINT_VIEW, "endpoint")
+
+    @extend_schema(
+        parameters=[serializers.LedgerIn, *PARAMETERS], responses=paged(serializers.LedgerRow), summary="What changed, and what served when", tags=_TAGS
+    )
+    def get(self, request: Request, name: str) -> Response:
+        at = parameters_of(request, serializers.LedgerIn).get("at")
+        if at is not None:
+            row = queries.state_at(name, at)
+            return answer(Page([row] if row else []), serializers.LedgerRow)
+        cursor, limit = cursor_and_limit(request)
+        return answer(queries.ledger_page(endpoint=name, cursor=cursor, limit=limit), serializers.LedgerRow)
+
+
+class TrafficView(APIView):
+    permission_classes = reading_needs(Right.ENDPOINT_VIEW, "endpoint")
+
+    @extend_schema(parameters=[serializers.TrafficIn], responses=serializers.Traffic, summary="Latency, requests and errors over time", tags=_TAGS)
+    def get(self, request: Request, name: str) -> Response:
+        series = queries.traffic_series(name, **parameters_of(request, serializers.TrafficIn))
+        # Numbers already: a serializer would copy some thousand of them one by one.
+        return Response({"t": series.t, "lines": series.lines, "marks": series.marks, "step": series.step})
+
+
+class PredictionsView(APIView):
+    permission_classes = reading_needs(Right.PREDICTIONS_VIEW, "endpoint")
+
+    @extend_schema(
+        parameters=[serializers.PredictionsIn, *PARAMETERS], responses=serializers.PredictionsPage, summary="Logged predictions, newest first", tags=_TAGS
+    )
+    def get(self, request: Request, name: str) -> Response:
+        filters = queries.PredictionFilters(**parameters_of(request, serializers.PredictionsIn))
+        cursor, limit = cursor_and_limit(request)
+        page = queries.predictions_page(name, filters=filters, cursor=cursor, limit=limit)
+        return Response(serializers.PredictionsPage(page).data)
+
+
+class PredictionView(APIView):
+    permission_classes = reading_needs(Right.PREDICTIONS_VIEW, "endpoint")
+
+    @extend_schema(responses=serializers.PredictionDetail, summary="One logged prediction", tags=_TAGS)
+    def get(self, request: Request, name: str, prediction_id: UUID) -> Response:
+        return Response(serializers.PredictionDetail(queries.prediction(prediction_id, name)).data)
+
+
+class _CsvRenderer(BaseRenderer):
+    """Only so that ``Accept: text/csv`` is taken; the view streams by itself."""
+
+    media_type = "text/csv"
+    format = "csv"
+
+    def render(self, data: object, accepted_media_type: str | None = None, renderer_context: object = None) -> bytes:
+        return JSONRenderer().render(data)
+
+
+class PredictionsExportView(APIView):
+    permission_classes = reading_needs(Right.PREDICTIONS_EXPORT, "endpoint")
+    renderer_classes = [_CsvRenderer, JSONRenderer]
+
+    @extend_schema(
+        parameters=[serializers.PredictionsIn],
+        responses={(200, "text/csv"): OpenApiResponse(OpenApiTypes.STR)},
+        summary="Logged predictions as CSV",
+        tags=_TAGS,
+    )
+    def get(self, request: Request, name: str) -> StreamingHttpResponse:
+        filters = queries.PredictionFilters(**parameters_of(request, serializers.PredictionsIn))
+        lines = export_predictions(actor=request_actor(request), endpoint=name, filters=filters)
+        headers = {"Content-Disposition": f'attachment; filename="{name}-predictions.csv"', "Cache-Control": "no-store"}
+        return StreamingHttpResponse(lines, content_type="text/csv; charset=utf-8", headers=headers)
+
+
+class SystemView(APIView):
+    permission_classes = reading_needs(Right.SYSTEM_VIEW)
+
+    @extend_schema(responses=serializers.System, summary="Route tables and processes", tags=_TAGS)
+    def get(self, request: Request) -> Response:
+        return Response(serializers.System(queries.system_state()).data)

@@ -1,0 +1,22 @@
+"""Celery entry points of serving. Each may run twice, or twice at once."""
+
+from __future__ import annotations
+
+from celery import shared_task
+
+from serving import delete_old as old
+from serving import roll_up
+
+
+@shared_task(name="serving.tasks.roll_up_traffic")
+def roll_up_traffic() -> None:
+    """Every minute: sum what has closed, delete what is summed, forget processes that are gone."""
+    roll_up.roll_up_traffic()
+    roll_up.delete_old_windows()
+    roll_up.forget_processes()
+
+
+@shared_task(name="serving.tasks.delete_old")
+def delete_old() -> None:
+    """Every hour: delete logged predictions after their retention."""
+    old.delete_old()
