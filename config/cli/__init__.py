@@ -1,0 +1,1 @@
+"""The command line ``signalbox``: on top of the REST API, but for what concerns this machine alone."""

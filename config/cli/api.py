@@ -1,0 +1,108 @@
+"""The REST API and the data plane as the command line sees them; every problem becomes a Failure."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import httpx
+
+from config.cli.failures import FAILED, REFUSED, Failure
+from config.up.lock import read_note
+from core.environment import environment
+
+TIMEOUT_S = 60.0
+_REFUSALS = {409, 422}
+_NEXT = {401: "signalbox keys create NAME --scope admin   (or set SIGNALBOX_KEY)", 404: "signalbox models   or   signalbox endpoints"}
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Where the product is and with which key."""
+
+    console_url: str
+    predict_url: str
+    key: str
+
+    @classmethod
+    def find(cls, url: str = "", key: str = "", predict_url: str = "") -> Address:
+        """Take what was given, else what the running ``signalbox up`` wrote down, else the settings."""
+        note = read_note(environment().run_dir)
+        return cls(
+            console_url=(url or note.get("console_url") or environment().console_url).rstrip("/"),
+            predict_url=(predict_url or note.get("predict_url") or environment().predict_url).rstrip("/"),
+            key=key or _kept_key(),
+        )
+
+
+class Api:
+    """One method per HTTP verb; paths are relative to ``/api/v1/``."""
+
+    def __init__(self, address: Address) -> None:
+        self.address = address
+        headers = {"Authorization": f"Bearer {address.key}"} if address.key else {}
+        self._http = httpx.Client(headers=headers, timeout=TIMEOUT_S, trust_env=False)
+
+    def get(self, path: str, **params: Any) -> Any:
+        return self._send("GET", self._console(path), params={name: value for name, value in params.items() if value is not None})
+
+    def post(self, path: str, body: Any = None, **options: Any) -> Any:
+        return self._send("POST", self._console(path), json=body, **options) if body is not None else self._send("POST", self._console(path), **options)
+
+    def delete(self, path: str, **params: Any) -> Any:
+        return self._send("DELETE", self._console(path), params=params)
+
+    def rows(self, path: str, limit: int, **params: Any) -> list[Any]:
+        """Give the first ``limit`` rows of a list, page after page."""
+        found: list[Any] = []
+        for row in self._pages(path, params):
+            if len(found) >= limit:
+                break
+            found.append(row)
+        return found
+
+    def predict(self, endpoint: str, body: dict[str, Any], headers: dict[str, str] | None = None) -> Any:
+        """Ask the data plane for predictions."""
+        return self._send("POST", f"{self.address.predict_url}/v2/models/{endpoint}/predict", json=body, headers=headers)
+
+    def _pages(self, path: str, params: dict[str, Any]) -> Iterator[Any]:
+        cursor: str | None = None
+        while True:
+            page = self.get(path, cursor=cursor, **params)
+            yield from page["results"]
+            cursor = page.get("next")
+            if not cursor:
+                return
+
+    def _console(self, path: str) -> str:
+        return f"{self.address.console_url}/api/v1/{path}"
+
+    def _send(self, method: str, url: str, **options: Any) -> Any:
+        try:
+            answer = self._http.request(method, url, **options)
+        except httpx.TransportError as error:
+            text = f"{url.split('/', 3)[2]} does not answer ({type(error).__name__})."
+            raise Failure(f"Signalbox at {text} It is not running, or runs elsewhere.", next_command="signalbox up   (or set SIGNALBOX_URL)") from error
+        if answer.is_error:
+            raise _failure_of(answer)
+        return answer.json() if answer.content else None
+
+
+def _failure_of(answer: httpx.Response) -> Failure:
+    try:
+        problem = answer.json()
+        text = problem.get("detail") or problem.get("error") or answer.text
+    except (json.JSONDecodeError, AttributeError):
+        text = f"{answer.url} answered {answer.status_code} {answer.reason_phrase}."
+    code = REFUSED if answer.status_code in _REFUSALS else FAILED
+    return Failure(str(text), next_command=_NEXT.get(answer.status_code, ""), exit_code=code)
+
+
+def _kept_key() -> str:
+    path = environment().var_dir / "cli.key"
+    try:
+        return path.read_text().strip()
+    except OSError:
+        return ""

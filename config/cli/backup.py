@@ -1,0 +1,127 @@
+"""``signalbox backup`` and ``restore``: the database and the model files in one tar file."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import subprocess
+import tarfile
+import tempfile
+from collections.abc import Iterator
+from importlib.metadata import version
+from pathlib import Path
+from typing import IO
+
+import click
+import psycopg
+
+from config.cli.failures import REFUSED, Failure
+from config.up import lock
+from core.clock import now
+from core.embedded import postgres
+from core.embedded.account import give, service_account
+from core.environment import environment
+from core.errors import Conflict
+
+_MANIFEST, _DUMP, _ARTIFACTS = "manifest.json", "database.dump", "artifacts"
+
+
+@click.command()
+@click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
+@click.option("--json", "as_json", is_flag=True, help="Answer with JSON.")
+def backup(file: Path, *, as_json: bool) -> None:
+    """Write everything that must be kept to FILE (a tar); also while Signalbox runs."""
+    if file.exists():
+        raise Failure(f"{file} is there already and is not overwritten.", next_command=f"signalbox backup {file.with_suffix('')}-2.tar", exit_code=REFUSED)
+    with _database() as url, _private_file(file) as out, tempfile.TemporaryDirectory() as folder:
+        dump = Path(folder) / _DUMP
+        click.echo("Writing the database", err=True)
+        _run("pg_dump", "--format=custom", "--no-owner", f"--file={dump}", f"--dbname={url}")
+        click.echo("Writing the model files", err=True)
+        with tarfile.open(fileobj=out, mode="w") as tar:
+            _add_manifest(tar, Path(folder))
+            tar.add(dump, _DUMP)
+            if environment().artifacts_dir.exists():
+                tar.add(environment().artifacts_dir, _ARTIFACTS)
+    size = file.stat().st_size
+    click.echo(json.dumps({"file": str(file), "size_bytes": size}) if as_json else f"{file}: {size / 1e6:.1f} MB. Bring it back with: signalbox restore {file}")
+
+
+@click.command()
+@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option("--json", "as_json", is_flag=True, help="Answer with JSON.")
+def restore(file: Path, *, as_json: bool) -> None:
+    """Bring FILE back into an empty database and an empty data folder; refuses to overwrite anything."""
+    artifacts = environment().artifacts_dir
+    if artifacts.exists() and any(artifacts.iterdir()):
+        raise Failure(f"{artifacts} is not empty, and nothing is overwritten.", next_command=_elsewhere(file), exit_code=REFUSED)
+    with tempfile.TemporaryDirectory(dir=_made(environment().var_dir)) as folder, _database() as url:
+        if _has_tables(url):
+            raise Failure("The database is not empty, and nothing is overwritten.", next_command=_elsewhere(file), exit_code=REFUSED)
+        with tarfile.open(file) as tar:
+            # The "data" filter refuses paths that lead out of the folder, links and devices.
+            tar.extractall(folder, filter="data")
+        click.echo("Restoring the database", err=True)
+        _run("pg_restore", "--no-owner", "--single-transaction", "--exit-on-error", f"--dbname={url}", str(Path(folder) / _DUMP))
+        if (Path(folder) / _ARTIFACTS).exists():
+            (Path(folder) / _ARTIFACTS).rename(artifacts)
+    click.echo(json.dumps({"restored": str(file)}) if as_json else f"{file} is restored. Next: signalbox up")
+
+
+@contextlib.contextmanager
+def _database() -> Iterator[str]:
+    """Give the URL of the database: one's own, that of the running product, or the embedded one, started for this moment."""
+    settings = environment()
+    if settings.external_database_url:
+        yield settings.database_url
+        return
+    give(settings.run_dir, service_account(settings.var_dir.resolve() / "postgres"))
+    try:
+        held = lock.take(settings.run_dir)
+    except Conflict:
+        yield settings.database_url
+        return
+    with held:
+        server = postgres.start(var_dir=settings.var_dir, run_dir=settings.run_dir)
+        try:
+            yield settings.database_url
+        finally:
+            server.stop()
+
+
+@contextlib.contextmanager
+def _private_file(path: Path) -> Iterator[IO[bytes]]:
+    """Open a new file that only its owner reads; it goes away again when writing fails."""
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as out:
+        try:
+            yield out
+        except BaseException:
+            path.unlink()
+            raise
+
+
+def _add_manifest(tar: tarfile.TarFile, folder: Path) -> None:
+    path = folder / _MANIFEST
+    path.write_text(json.dumps({"signalbox": version("signalbox"), "made_at": now().isoformat()}))
+    tar.add(path, _MANIFEST)
+
+
+def _has_tables(url: str) -> bool:
+    with psycopg.connect(url) as connection:
+        return connection.execute("SELECT 1 FROM pg_tables WHERE schemaname = 'public' LIMIT 1").fetchone() is not None
+
+
+def _run(name: str, *arguments: str) -> None:
+    ended = subprocess.run([str(postgres.binary(name)), *arguments], check=False, capture_output=True, text=True)
+    if ended.returncode != 0:
+        raise Failure(f"{name} failed: {ended.stderr.strip()}", next_command="signalbox doctor")
+
+
+def _elsewhere(file: Path) -> str:
+    return f"SIGNALBOX_VAR_DIR=/an/empty/folder signalbox restore {file}"
+
+
+def _made(folder: Path) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder

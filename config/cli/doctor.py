@@ -1,0 +1,143 @@
+"""``signalbox doctor``: looks at this machine and says what is wrong and what to do."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import shutil
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from typing import Literal
+
+import click
+import httpx
+import psycopg
+import redis
+from redis.exceptions import RedisError
+
+from config.cli.api import Address
+from config.cli.failures import FAILED
+from config.up.lock import read_note
+from core.embedded import postgres
+from core.embedded import redis as embedded_redis
+from core.environment import environment
+from core.errors import SignalboxError
+
+FREE_BYTES_WANTED = 2 * 2**30
+_MARKS = {"good": "✓", "warning": "!", "bad": "✗"}
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that was looked at; ``text`` says what was seen and, if it is not good, what to do."""
+
+    name: str
+    state: Literal["good", "warning", "bad"]
+    text: str
+
+
+@click.command()
+@click.option("--json", "as_json", is_flag=True, help="Answer with JSON.")
+def doctor(*, as_json: bool) -> None:
+    """Check Python, database, Redis, sandbox, telemetry, disk and the running processes."""
+    findings = list(examine())
+    if as_json:
+        click.echo(json.dumps([asdict(finding) for finding in findings], indent=2))
+    else:
+        for finding in findings:
+            click.echo(f"{_MARKS[finding.state]} {finding.name:<12} {finding.text}")
+    if any(finding.state == "bad" for finding in findings):
+        sys.exit(FAILED)
+
+
+def examine() -> Iterator[Finding]:
+    """Do every check; none of them changes anything."""
+    running = bool(read_note(environment().run_dir))
+    checks: list[Callable[[], Finding]] = [_python, _disk, _telemetry, _sandbox]
+    checks += [_database, _redis] if running or environment().external_database_url else [_binaries]
+    yield from (check() for check in checks)
+    if running:
+        yield from (_console(), _data_plane())
+    else:
+        yield Finding("processes", "warning", "Signalbox is not running here. Start it: signalbox up")
+
+
+def _python() -> Finding:
+    good = sys.version_info >= (3, 11)
+    text = f"{platform.python_version()} on {platform.machine()}"
+    return Finding("python", "good" if good else "bad", text if good else f"{text}: 3.11 or later is needed.")
+
+
+def _disk() -> Finding:
+    folder = environment().var_dir
+    while not folder.exists():
+        folder = folder.parent
+    free = shutil.disk_usage(folder).free
+    text = f"{free / 2**30:.1f} GiB free in {folder}"
+    return (
+        Finding("disk", "good", text) if free >= FREE_BYTES_WANTED else Finding("disk", "warning", f"{text}: make room, or lower SIGNALBOX_LOG_RETENTION_DAYS.")
+    )
+
+
+def _telemetry() -> Finding:
+    off = os.environ.get("ORT_DISABLE_TELEMETRY") == "1"
+    return Finding("telemetry", "good" if off else "bad", "off (ONNX Runtime)" if off else "ONNX Runtime would send telemetry: set ORT_DISABLE_TELEMETRY=1.")
+
+
+def _sandbox() -> Finding:
+    from registry.convert.confine import probe
+
+    missing = [name for name, works in probe().items() if works is False]
+    if not missing:
+        return Finding("sandbox", "good", "Landlock and seccomp work: model files are opened in confinement")
+    text = f"{', '.join(missing)} missing in this kernel or container: pickle, joblib and skops files are refused; register ONNX, or use Linux 5.13 or later."
+    return Finding("sandbox", "warning", text)
+
+
+def _binaries() -> Finding:
+    try:
+        postgres.binary("postgres")
+        embedded_redis.binary()
+    except SignalboxError as error:
+        return Finding("database", "bad", error.message)
+    return Finding("database", "good", "embedded PostgreSQL 18 and Redis are installed")
+
+
+def _database() -> Finding:
+    try:
+        with psycopg.connect(environment().database_url, connect_timeout=3) as connection:
+            version = str(connection.info.parameter_status("server_version"))
+            revision = connection.execute("SELECT coalesce(max(revision), 0) FROM serving_publishedtable").fetchone()
+    except psycopg.Error as error:
+        return Finding("database", "bad", f"{str(error).strip()}. See var/log/postgres.log, or correct DATABASE_URL.")
+    return Finding("database", "good", f"PostgreSQL {version}, route table revision {revision[0] if revision else 0}")
+
+
+def _redis() -> Finding:
+    try:
+        info = redis.Redis.from_url(environment().redis_url, socket_timeout=3).info()
+    except (RedisError, OSError) as error:
+        return Finding("redis", "bad", f"{error}. See var/log/redis.log, or correct REDIS_URL.")
+    policy = str(info.get("maxmemory_policy"))
+    good = policy == "noeviction"
+    text = f"Redis {info.get('redis_version')}, {policy}"
+    return Finding("redis", "good" if good else "warning", text if good else f"{text}: set maxmemory-policy noeviction, or queued work can be lost.")
+
+
+def _console() -> Finding:
+    return _answers("console", f"{Address.find().console_url}/sign-in/")
+
+
+def _data_plane() -> Finding:
+    return _answers("predictions", f"{Address.find().predict_url}/v2/health/ready")
+
+
+def _answers(name: str, url: str) -> Finding:
+    try:
+        answer = httpx.get(url, timeout=5, trust_env=False)
+    except httpx.TransportError as error:
+        return Finding(name, "bad", f"{url} does not answer ({type(error).__name__}). See var/log/.")
+    good = answer.status_code < 400
+    return Finding(name, "good" if good else "bad", f"{url} answers" if good else f"{url} answers {answer.status_code}. See var/log/.")

@@ -1,0 +1,109 @@
+"""Endpoints: ``endpoints``, ``create-endpoint``, ``deploy``, ``split``, ``promote``, ``rollback``, ``ledger``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from config.cli.session import Session, cell, connected, pairs
+
+reason_option = click.option("--reason", default="", help="Why; it stands in the ledger.")
+
+
+@click.command()
+@connected
+def endpoints(session: Session) -> None:
+    """List the endpoints with their traffic."""
+    rows = [{**row, "traffic": traffic(row)} for row in session.api.rows("endpoints/", 200)]
+    columns = {"name": "ENDPOINT", "traffic": "TRAFFIC", "revision": "REVISION", "description": "DESCRIPTION"}
+    session.table(rows, columns, "No endpoints yet. Next:  signalbox create-endpoint my-endpoint")
+
+
+@click.command("create-endpoint")
+@click.argument("name")
+@click.option("--description", default="", help="What it answers.")
+@click.option("--sticky-on", default="", metavar="FEATURE", help="Callers with the same value meet the same slot.")
+@click.option("--log-policy", type=click.Choice(["durable", "fast", "sampled", "off"]), default="fast", show_default=True)
+@connected
+def create_endpoint(session: Session, name: str, description: str, sticky_on: str, log_policy: str) -> None:
+    """Create the endpoint NAME, with two empty slots, blue and green."""
+    made = session.api.post("endpoints/", {"name": name, "description": description, "sticky_on": sticky_on, "log_policy": log_policy})
+    session.show(made, f"{name} is there, and empty.")
+    session.progress(f"Next:  signalbox deploy {name} MODEL VERSION")
+
+
+@click.command()
+@click.argument("endpoint")
+@click.argument("model")
+@click.argument("version", type=int)
+@click.option("--slot", default=None, help="By default the one that has no traffic.")
+@click.option("--build", "build_kind", default="onnx", show_default=True)
+@reason_option
+@connected
+def deploy(session: Session, *, endpoint: str, model: str, version: int, slot: str | None, build_kind: str, reason: str) -> None:
+    """Put VERSION of MODEL into a slot of ENDPOINT, warm, with no traffic (the very first gets all)."""
+    body = {"model": model, "version": version, "slot": slot, "build_kind": build_kind}
+    _change(session, endpoint, "deploy", body, reason)
+    session.progress(f"Next:  signalbox split {endpoint} blue=90 green=10   or   signalbox promote {endpoint}")
+
+
+@click.command()
+@click.argument("endpoint")
+@click.argument("weights", nargs=-1, required=True, metavar="SLOT=PERCENT...")
+@reason_option
+@connected
+def split(session: Session, endpoint: str, weights: tuple[str, ...], reason: str) -> None:
+    """Share the traffic of ENDPOINT: signalbox split churn-scorer blue=90 green=10."""
+    shares = pairs(weights, "SLOT=PERCENT")
+    if not all(share.isdigit() for share in shares.values()):
+        raise click.UsageError("Write whole percents, for example blue=90 green=10.")
+    _change(session, endpoint, "split", {"weights": {slot: int(share) for slot, share in shares.items()}}, reason)
+
+
+@click.command()
+@click.argument("endpoint")
+@click.option("--slot", default=None, help="By default the candidate.")
+@reason_option
+@connected
+def promote(session: Session, endpoint: str, slot: str | None, reason: str) -> None:
+    """Give all traffic of ENDPOINT to the candidate; the replaced version stays warm."""
+    _change(session, endpoint, "promote", {"slot": slot}, reason)
+    session.progress(f"Back:  signalbox rollback {endpoint}")
+
+
+@click.command()
+@click.argument("endpoint")
+@click.option("--to-revision", type=int, default=None, help="By default the latest earlier state that differs.")
+@reason_option
+@connected
+def rollback(session: Session, endpoint: str, to_revision: int | None, reason: str) -> None:
+    """Apply an earlier state of ENDPOINT, at once and without checks."""
+    _apply(session, endpoint, "roll-back", {"to_revision": to_revision, "reason": reason})
+
+
+@click.command()
+@click.argument("endpoint")
+@click.option("--limit", default=20, show_default=True)
+@connected
+def ledger(session: Session, endpoint: str, limit: int) -> None:
+    """List what changed the answers of ENDPOINT, newest first."""
+    columns = {"revision": "REVISION", "at": "AT", "actor_name": "BY", "verb": "VERB", "summary": "WHAT", "reason": "WHY"}
+    session.table(session.api.rows(f"endpoints/{endpoint}/ledger/", limit), columns, f"Nothing was changed at {endpoint} yet.")
+
+
+def traffic(endpoint: dict[str, Any]) -> str:
+    """Write the slots of an endpoint as one line: ``blue 90 % churn 3, green 10 % churn 4``."""
+    full = [slot for slot in endpoint.get("slots", []) if slot.get("version")]
+    return ", ".join(f"{slot['name']} {slot['weight']} % {cell(slot, 'model')} {cell(slot, 'version')}" for slot in full) or "empty"
+
+
+def _change(session: Session, endpoint: str, verb: str, body: dict[str, Any], reason: str) -> None:
+    """Change the state that we see: whoever changed it in between wins, and we are told."""
+    seen = session.api.get(f"endpoints/{endpoint}/")
+    _apply(session, endpoint, verb, {**body, "revision": seen["revision"], "reason": reason})
+
+
+def _apply(session: Session, endpoint: str, verb: str, body: dict[str, Any]) -> None:
+    after = session.api.post(f"endpoints/{endpoint}/{verb}/", {name: value for name, value in body.items() if value is not None})
+    session.show(after, f"{endpoint}: {traffic(after)}  (revision {after['revision']})")

@@ -1,0 +1,25 @@
+"""How a command fails: what, why, and the next command, on stderr, with an exit code that scripts can use."""
+
+from __future__ import annotations
+
+import os
+from typing import IO, Any
+
+import click
+
+FAILED = 1
+REFUSED = 3
+
+
+class Failure(click.ClickException):
+    """Shown as ``Error: what`` and, where there is one, ``Next: command``. Exit code 1, or 3 when a check refused."""
+
+    def __init__(self, message: str, *, next_command: str = "", exit_code: int = FAILED) -> None:
+        super().__init__(message)
+        self.next_command = next_command
+        self.exit_code = exit_code
+
+    def show(self, file: IO[Any] | None = None) -> None:
+        click.secho(f"Error: {self.message}", fg="red", err=True, color=False if "NO_COLOR" in os.environ else None)
+        if self.next_command:
+            click.echo(f"Next:  {self.next_command}", err=True)

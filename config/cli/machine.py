@@ -1,0 +1,29 @@
+"""``signalbox sign-in``: for whoever holds the machine; needs no password and no key."""
+
+from __future__ import annotations
+
+import json
+import os
+
+import click
+
+from config.cli.api import Address
+from config.cli.failures import Failure
+from config.up.lock import read_note
+from core.environment import environment
+
+
+@click.command("sign-in")
+@click.option("--json", "as_json", is_flag=True, help="Answer with JSON.")
+def sign_in(*, as_json: bool) -> None:
+    """Print a fresh link that signs the first admin in once, within 15 minutes."""
+    if not read_note(environment().run_dir) and not environment().external_database_url:
+        raise Failure("Signalbox is not running on this machine, so there is nothing to sign in to.", next_command="signalbox up")
+    os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
+    import django
+
+    django.setup()
+    from config.up.people import sign_in_path
+
+    url = Address.find().console_url + sign_in_path()
+    click.echo(json.dumps({"url": url}) if as_json else url)

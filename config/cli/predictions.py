@@ -1,0 +1,82 @@
+"""``signalbox predict`` and ``signalbox outcomes``."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+from typing import Any, TextIO
+
+import click
+
+from config.cli.session import Session, connected
+
+
+@click.command()
+@click.argument("endpoint")
+@click.option("--row", "rows", multiple=True, metavar="JSON", help="One row, for example '{\"age\": 41}'; may be repeated.")
+@click.option("--file", "file", type=click.File("r"), help="A JSON list of rows, or a CSV with a header; - is the standard input.")
+@connected
+def predict(session: Session, endpoint: str, rows: tuple[str, ...], file: TextIO | None) -> None:
+    """Ask ENDPOINT for predictions."""
+    body = {"rows": [_read_row(row) for row in rows] + (_read_rows(file) if file else [])}
+    if not body["rows"]:
+        raise click.UsageError("Give the rows by --row or --file.")
+    answer = session.api.predict(endpoint, body)
+    if session.as_json:
+        session.show(answer, "")
+        return
+    session.progress(f"{answer['model']} version {answer['version']} ({answer['slot']}), prediction {answer['prediction_id']}")
+    columns = {name: name.upper() for name in answer["predictions"][0]}
+    session.table(answer["predictions"], columns, "")
+
+
+@click.command()
+@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path), required=False)
+@click.option("--prediction", help="The id of one prediction.")
+@click.option("--value", help="What turned out to be true.")
+@connected
+def outcomes(session: Session, file: Path | None, prediction: str | None, value: str | None) -> None:
+    """Send what turned out to be true: a CSV FILE with prediction_id,value[,row], or one --prediction and --value."""
+    if file is not None:
+        sent = session.api.post("outcomes/", content=file.read_bytes(), headers={"Content-Type": "text/csv"})
+    elif prediction and value is not None:
+        sent = session.api.post("outcomes/", {"outcomes": [{"prediction_id": prediction, "value": _value(value)}]})
+    else:
+        raise click.UsageError("Give a FILE, or --prediction and --value.")
+    session.show(sent, f"{sent['accepted']} accepted, {sent['parked']} wait for their prediction, {len_or_number(sent['refused'])} refused")
+
+
+def len_or_number(refused: Any) -> int:
+    """Refusals come as a list with reasons; how many are there?"""
+    return len(refused) if isinstance(refused, list) else int(refused)
+
+
+def _read_row(text: str) -> dict[str, Any]:
+    try:
+        row = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise click.UsageError(f"--row is not JSON: {error}.") from error
+    if not isinstance(row, dict):
+        raise click.UsageError('--row must be an object, for example {"age": 41}.')
+    return row
+
+
+def _read_rows(file: TextIO) -> list[dict[str, Any]]:
+    text = file.read()
+    if text.lstrip().startswith(("[", "{")):
+        rows = json.loads(text)
+        return rows if isinstance(rows, list) else rows.get("rows", [rows])
+    return [{name: _value(value) for name, value in row.items()} for row in csv.DictReader(text.splitlines())]
+
+
+def _value(text: str) -> str | float | int | None:
+    """A CSV cell: empty is missing, a number is a number."""
+    if text == "":
+        return None
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    return text

@@ -1,0 +1,1 @@
+"""``signalbox up``: starts every process of the product on this machine and keeps it alive."""

@@ -1,0 +1,108 @@
+"""Keeps one process alive: starts it, notices its end, starts it again with a growing pause, stops it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+
+from core.errors import SignalboxError
+
+logger = logging.getLogger(__name__)
+
+FIRST_PAUSE_S = 0.2
+LONGEST_PAUSE_S = 10.0
+# A process that ran this long was healthy: the next pause is the first one again.
+HEALTHY_AFTER_S = 30.0
+
+Launch = Callable[[], subprocess.Popen[bytes]]
+
+
+class Keeper:
+    """One process by name. ``launch`` must be called in the main thread: the kernel ties the child to that thread."""
+
+    def __init__(self, name: str, launch: Launch, stage: int, stop_signal: signal.Signals = signal.SIGTERM) -> None:
+        self.name = name
+        self.stage = stage
+        self.ends = 0
+        self._launch = launch
+        self._stop_signal = stop_signal
+        self._process: subprocess.Popen[bytes] | None = None
+        self._task: asyncio.Task[None] | None = None
+
+    @property
+    def pid(self) -> int | None:
+        return self._process.pid if self._process and self._process.poll() is None else None
+
+    def start(self) -> None:
+        """Start it now; a failure of this first start is the caller's to handle."""
+        self._process = self._launch()
+        self._task = asyncio.create_task(self._keep(), name=f"keep {self.name}")
+
+    async def stop(self, timeout_s: float) -> None:
+        """Ask it to end, and end it and all that it started by force after ``timeout_s``."""
+        if self._task is not None:
+            self._task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._task
+        if self._process is None:
+            return
+        if self._process.poll() is None:
+            self._process.send_signal(self._stop_signal)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(ended(self._process), timeout_s)
+        self._end_group()
+
+    async def _keep(self) -> None:
+        pause_s = FIRST_PAUSE_S
+        while True:
+            started = time.monotonic()
+            if self._process is not None:
+                logger.warning("%s %s; starting it again in %.1f s", self.name, described(await ended(self._process)), pause_s)
+                self._end_group()
+            self.ends += 1
+            if time.monotonic() - started > HEALTHY_AFTER_S:
+                pause_s = FIRST_PAUSE_S
+            await asyncio.sleep(pause_s)
+            pause_s = min(LONGEST_PAUSE_S, pause_s * 2)
+            self._process = self._started_again()
+
+    def _started_again(self) -> subprocess.Popen[bytes] | None:
+        try:
+            return self._launch()
+        except (SignalboxError, OSError) as error:
+            logger.warning("%s did not start: %s", self.name, error)
+            return None
+
+    def _end_group(self) -> None:
+        """Nothing that it started may stay: every child of ours leads its own process group."""
+        if self._process is None:
+            return
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.wait()
+
+
+async def ended(process: subprocess.Popen[bytes]) -> int:
+    """Wait for the end without a thread and without SIGCHLD; give the return code as Popen does."""
+    if process.poll() is None:
+        loop = asyncio.get_running_loop()
+        watch = os.pidfd_open(process.pid)
+        over = loop.create_future()
+        loop.add_reader(watch, lambda: over.done() or over.set_result(None))
+        try:
+            await over
+        finally:
+            loop.remove_reader(watch)
+            os.close(watch)
+    return process.wait()
+
+
+def described(code: int) -> str:
+    """Say how a process ended, in words."""
+    return f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with code {code}"

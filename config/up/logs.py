@@ -1,0 +1,24 @@
+"""One log file per process under ``var/log``, never more than two times ``LIMIT_BYTES``."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import BinaryIO
+
+LIMIT_BYTES = 20 * 2**20
+
+
+def open_log(folder: Path, name: str) -> BinaryIO:
+    """Open for appending: a child's writes go to the end even after the file was cut."""
+    folder.mkdir(parents=True, exist_ok=True)
+    return (folder / f"{name}.log").open("ab")
+
+
+def trim(folder: Path) -> None:
+    """Copy each log that grew too long to ``.1`` and empty it in place; its writer needs no notice."""
+    for log in folder.glob("*.log"):
+        if log.stat().st_size > LIMIT_BYTES:
+            shutil.copyfile(log, log.with_suffix(".log.1"))
+            with log.open("r+b") as file:
+                file.truncate(0)

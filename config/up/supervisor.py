@@ -1,0 +1,213 @@
+"""The supervisor: starts the parts in their order, keeps them alive, and ends them in the opposite order."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any, Protocol
+
+import click
+
+from config.up import lock, logs, part, sockets
+from config.up.keeper import Keeper, described, ended
+from config.up.ready import Check, answers, says, wait_for
+from config.up.report import Started, block
+from core.embedded import child, postgres, redis
+from core.embedded.account import give, service_account
+from core.embedded.server import Server, last_lines
+from core.environment import ROOT, Environment
+from core.errors import SignalboxError, Unavailable
+
+EVERY_S = 1.0
+DEMO_STOPPED = "demo.stopped"
+
+
+def run(environment: Environment) -> int:
+    """Run everything until Ctrl-C or SIGTERM; give the exit code."""
+    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(message)s", datefmt="%H:%M:%S", stream=sys.stderr)
+    logging.getLogger("httpx").setLevel(logging.WARNING)
+    run_dir = environment.run_dir
+    give(run_dir, service_account(environment.var_dir.resolve() / "postgres"))
+    with lock.take(run_dir):
+        console = sockets.listen(environment.host, environment.console_port, "SIGNALBOX_CONSOLE_PORT")
+        predict = sockets.listen(environment.host, environment.predict_port, "SIGNALBOX_PREDICT_PORT")
+        try:
+            return asyncio.run(Supervisor(environment, console, predict).main())
+        finally:
+            lock.remove_note(run_dir)
+
+
+class StartServer(Protocol):
+    """``core.embedded.postgres.start`` and its sister."""
+
+    def __call__(self, *, var_dir: Path, run_dir: Path) -> Server: ...
+
+
+class Supervisor:
+    """Owns every process of the product on this machine."""
+
+    def __init__(self, environment: Environment, console: socket.socket, predict: socket.socket) -> None:
+        chosen = {"console_port": sockets.port_of(console), "predict_port": sockets.port_of(predict)}
+        self.environment = environment.model_copy(update=chosen)
+        self.log_dir = environment.var_dir.resolve() / "log"
+        self._console_fd = console.fileno()
+        self._predict_fd = predict.fileno()
+        self._environ = part.environ(environment, **chosen)
+        self._keepers: list[Keeper] = []
+        self._demo: Keeper | None = None
+        self._stopping = asyncio.Event()
+        self._steps: list[subprocess.Popen[bytes]] = []
+
+    async def main(self) -> int:
+        """Start, report, stay until asked to stop, stop; the exit code."""
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            asyncio.get_running_loop().add_signal_handler(number, self._stopping.set)
+        living = asyncio.create_task(self._live())
+        asked = asyncio.create_task(self._stopping.wait())
+        try:
+            await asyncio.wait({living, asked}, return_when=asyncio.FIRST_COMPLETED)
+            if living.done():
+                living.result()
+        except SignalboxError as error:
+            click.echo(f"Signalbox did not start. {error.message}", err=True)
+            return 1
+        finally:
+            living.cancel()
+            await self._stop()
+        return 0
+
+    async def _live(self) -> None:
+        """Start everything, say so, then look after what changes while it runs."""
+        click.echo(block(self.environment, await self._start()))
+        while True:
+            await self._follow_the_demo()
+            logs.trim(self.log_dir)
+            await asyncio.sleep(EVERY_S)
+
+    async def _start(self) -> Started:
+        began = time.monotonic()
+        self._start_servers()
+        database_s = time.monotonic() - began
+        self._tell(f"database ready, {database_s:.1f} s")
+        static = asyncio.create_task(self._prepare("static"))
+        answer = await self._prepare("database")
+        self._tell("tables ready")
+        for one in part.data_planes(self._predict_fd, self.environment.dataplane_processes):
+            self._add(one)
+        await static
+        await self._start_and_wait()
+        self._write_note()
+        return Started(
+            database_s=database_s,
+            console_url=self.environment.console_url,
+            predict_url=self.environment.predict_url,
+            sign_in_url=self.environment.console_url + answer["sign_in_path"],
+            has_demo=self._wants_demo(),
+        )
+
+    def _start_servers(self) -> None:
+        self._tell("starting the database")
+        if not self.environment.external_database_url:
+            self._add_server("postgres", postgres.start, part.STAGE_POSTGRES, signal.SIGINT)
+        if not self.environment.external_redis_url:
+            self._add_server("redis", redis.start, part.STAGE_REDIS, signal.SIGTERM)
+
+    async def _start_and_wait(self) -> None:
+        """The console, the workers and beat start together; each is waited for."""
+        sizes = {one.name: self._size(one.name) for one in part.workers(self.environment)}
+        console = self._add(part.console(self._console_fd))
+        workers = [self._add(one) for one in part.workers(self.environment)]
+        self._add(part.beat(self.environment))
+        planes = [keeper for keeper in self._keepers if keeper.name.startswith("dataplane")]
+        waits = [
+            self._wait(console, "console", answers(f"{self._local(self.environment.console_port)}/sign-in/", 499)),
+            self._wait(planes[0], "predictions", answers(f"{self._local(self.environment.predict_port)}/v2/health/ready", 299)),
+            *(self._wait(worker, worker.name, says(self._log(worker.name), "ready.", sizes[worker.name])) for worker in workers),
+        ]
+        await asyncio.gather(*waits)
+
+    async def _wait(self, keeper: Keeper, title: str, check: Check) -> None:
+        began = time.monotonic()
+        await wait_for(keeper, self._log(keeper.name), check)
+        self._tell(f"{title} ready, {time.monotonic() - began:.1f} s")
+
+    async def _prepare(self, step: str) -> dict[str, Any]:
+        """Run one step of ``config.up.prepare`` to its end and give its answer."""
+        read, write = os.pipe()
+        command = (sys.executable, "-m", "config.up.prepare", step, "--answer-fd", str(write))
+        process = self._launch(part.Part(f"prepare-{step}", command, part.STAGE_CONSOLE, fds=(write,)))
+        self._steps.append(process)
+        os.close(write)
+        code = await ended(process)
+        with os.fdopen(read, encoding="utf-8") as answer:
+            text = answer.read()
+        if code != 0:
+            log = self._log(f"prepare-{step}")
+            raise Unavailable(f"The step {step!r} {described(code)}. The end of {log} says:\n{last_lines(log)}")
+        result: dict[str, Any] = json.loads(text)
+        return result
+
+    async def _follow_the_demo(self) -> None:
+        """Start or end the demo's process as ``signalbox demo start|stop`` asks through a file."""
+        if self._wants_demo() and self._demo is None:
+            self._demo = self._add(part.demo())
+        elif not self._wants_demo() and self._demo is not None:
+            self._keepers.remove(self._demo)
+            await self._demo.stop(part.SECONDS_TO_STOP[part.STAGE_PREDICTIONS])
+            self._demo = None
+
+    def _wants_demo(self) -> bool:
+        return self.environment.demo and not (self.environment.var_dir / DEMO_STOPPED).exists()
+
+    def _add(self, one: part.Part) -> Keeper:
+        return self._keep(Keeper(one.name, lambda: self._launch(one), one.stage, one.stop_signal))
+
+    def _add_server(self, name: str, start: StartServer, stage: int, stop_signal: signal.Signals) -> Keeper:
+        def launch() -> subprocess.Popen[bytes]:
+            return start(var_dir=self.environment.var_dir, run_dir=self.environment.run_dir).process
+
+        return self._keep(Keeper(name, launch, stage, stop_signal))
+
+    def _keep(self, keeper: Keeper) -> Keeper:
+        self._keepers.append(keeper)
+        keeper.start()
+        return keeper
+
+    def _launch(self, one: part.Part) -> subprocess.Popen[bytes]:
+        with logs.open_log(self.log_dir, one.name) as output:
+            return child.start(one.command, output=output, environ=self._environ, pass_fds=one.fds, death_signal=one.stop_signal, cwd=ROOT)
+
+    async def _stop(self) -> None:
+        """Stage by stage, each with its own limit; all limits together stay under ten seconds."""
+        for process in self._steps:
+            if process.poll() is None:
+                process.kill()
+                process.wait()
+        for stage, timeout_s in part.SECONDS_TO_STOP.items():
+            await asyncio.gather(*(keeper.stop(timeout_s) for keeper in self._keepers if keeper.stage == stage))
+
+    def _write_note(self) -> None:
+        urls = {"console_url": self._local(self.environment.console_port), "predict_url": self._local(self.environment.predict_port)}
+        lock.write_note(self.environment.run_dir, **urls, var_dir=str(self.environment.var_dir.resolve()), processes={k.name: k.pid for k in self._keepers})
+
+    def _local(self, port: int) -> str:
+        host = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(self.environment.host, self.environment.host)  # noqa: S104  # compared, not bound
+        return f"http://{host}:{port}"
+
+    def _log(self, name: str) -> Path:
+        return self.log_dir / f"{name}.log"
+
+    def _size(self, name: str) -> int:
+        log = self._log(name)
+        return log.stat().st_size if log.exists() else 0
+
+    def _tell(self, progress: str) -> None:
+        click.echo(f"  {progress}", err=True)
