@@ -58,6 +58,8 @@ def _renamed(error: Exception) -> SignalboxError | None:
             renamed = Forbidden(str(error) or "This is not allowed.")
         case DataError():
             renamed = Invalid("A value in the request cannot be stored: a NUL character, or a number out of range. Nothing was changed.")
+        case RecursionError():
+            renamed = Invalid("The JSON in the request is nested too deeply. Nothing was changed.")
         case OperationalError() | InterfaceError():
             logger.warning("The database is away: %s", error)
             renamed = Unavailable("The database is away. Nothing was changed; try again in a moment.")
