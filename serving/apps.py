@@ -14,9 +14,11 @@ class ServingConfig(AppConfig):
 
     def ready(self) -> None:
         from access import keys
-        from serving import routes
+        from registry import delete
+        from serving import hold, routes
 
         keys.on_keys_changed.append(routes.publish)
+        delete.guards.append(hold.why_held)
         post_migrate.connect(_publish_first_table, sender=self, dispatch_uid="serving.first_table")
 
 

@@ -32,7 +32,7 @@ def roll_back(*, actor: Actor, endpoint: str, to_revision: int | None = None, re
     with transaction.atomic():
         row = ledger.lock(endpoint, revision)
         before = ledger.state_of(row)
-        past = _named(row, to_revision) if to_revision is not None else target(row, before)
+        past = _named(row, to_revision) if to_revision is not None else target(row, before, lock=True)
         if past is None:
             raise NothingEarlier(f"{endpoint} has no earlier state to roll back to: no other version has answered all of its traffic. Nothing was changed.")
         after = _restored(before, past.state, _existing([past]))
@@ -42,12 +42,12 @@ def roll_back(*, actor: Actor, endpoint: str, to_revision: int | None = None, re
     return row
 
 
-def target(endpoint: Endpoint, state: RoutingState) -> Past | None:
-    """Give the ledger row that a roll back would apply now, or None; three queries at most."""
+def target(endpoint: Endpoint, state: RoutingState, *, lock: bool = False) -> Past | None:
+    """Give the ledger row that a roll back would apply now, or None. Two queries; ``lock`` keeps the builds from being deleted."""
     rows = LedgerEntry.objects.filter(endpoint=endpoint).order_by("-revision").values_list("revision", "after", "restores")[:DEPTH]
     pasts = [Past(revision=revision, state=ledger.as_state(after), restores=restores) for revision, after, restores in rows]
     pasts.reverse()
-    return target_of_roll_back(pasts, state, _existing(pasts).__contains__)
+    return target_of_roll_back(pasts, state, _existing(pasts, lock=lock).__contains__)
 
 
 def _named(endpoint: Endpoint, revision: int) -> Past:
@@ -55,16 +55,20 @@ def _named(endpoint: Endpoint, revision: int) -> Past:
     if entry is None:
         raise NotFound(f"{endpoint.name} has no revision {revision} in its ledger. The ledger lists those that exist.")
     past = Past(revision=revision, state=ledger.as_state(entry.after))
-    gone = [slot for slot in past.state.slots if slot.weight and slot.build_id not in _existing([past])]
+    existing = _existing([past], lock=True)
+    gone = [slot for slot in past.state.slots if slot.weight and slot.build_id not in existing]
     if not past.state.answering or gone:
         why = f"{past.state.title(gone[0])} was deleted" if gone else "nothing answered then"
         raise Unprocessable(f"Revision {revision} of {endpoint.name} cannot be applied: {why}. Nothing was changed.")
     return past
 
 
-def _existing(pasts: list[Past]) -> AbstractSet[str]:
+def _existing(pasts: list[Past], *, lock: bool = False) -> AbstractSet[str]:
     wanted = {slot.build_id for past in pasts for slot in past.state.slots if slot.build_id}
-    return {str(found) for found in Build.objects.filter(id__in=wanted).values_list("id", flat=True)}
+    builds = Build.objects.filter(id__in=wanted).order_by("id")  # in one order, so that two roll backs never wait for each other
+    if lock:
+        builds = builds.select_for_update(no_key=True)
+    return {str(found) for found in builds.values_list("id", flat=True)}
 
 
 def _restored(before: RoutingState, past: RoutingState, existing: AbstractSet[str]) -> RoutingState:

@@ -18,6 +18,7 @@ from access.api.permissions import reading_needs
 from access.requests import request_actor
 from access.rights import Right
 from core.paging import Page
+from core.queries import job_counts
 from serving import queries
 from serving.api import serializers
 from serving.export import export_predictions
@@ -29,7 +30,11 @@ class LedgerView(APIView):
     permission_classes = reading_needs(Right.ENDPOINT_VIEW, "endpoint")
 
     @extend_schema(
-        parameters=[serializers.LedgerIn, *PARAMETERS], responses=paged(serializers.LedgerRow), summary="What changed, and what served when", tags=_TAGS
+        operation_id="list_ledger",
+        parameters=[serializers.LedgerIn, *PARAMETERS],
+        responses=paged(serializers.LedgerRow),
+        summary="What changed, and what served when",
+        tags=_TAGS,
     )
     def get(self, request: Request, name: str) -> Response:
         at = parameters_of(request, serializers.LedgerIn).get("at")
@@ -43,7 +48,13 @@ class LedgerView(APIView):
 class TrafficView(APIView):
     permission_classes = reading_needs(Right.ENDPOINT_VIEW, "endpoint")
 
-    @extend_schema(parameters=[serializers.TrafficIn], responses=serializers.Traffic, summary="Latency, requests and errors over time", tags=_TAGS)
+    @extend_schema(
+        operation_id="get_traffic",
+        parameters=[serializers.TrafficIn],
+        responses=serializers.Traffic,
+        summary="Latency, requests and errors over time",
+        tags=_TAGS,
+    )
     def get(self, request: Request, name: str) -> Response:
         series = queries.traffic_series(name, **parameters_of(request, serializers.TrafficIn))
         # Numbers already: a serializer would copy some thousand of them one by one.
@@ -54,7 +65,11 @@ class PredictionsView(APIView):
     permission_classes = reading_needs(Right.PREDICTIONS_VIEW, "endpoint")
 
     @extend_schema(
-        parameters=[serializers.PredictionsIn, *PARAMETERS], responses=serializers.PredictionsPage, summary="Logged predictions, newest first", tags=_TAGS
+        operation_id="list_predictions",
+        parameters=[serializers.PredictionsIn, *PARAMETERS],
+        responses=serializers.PredictionsPage,
+        summary="Logged predictions, newest first",
+        tags=_TAGS,
     )
     def get(self, request: Request, name: str) -> Response:
         filters = queries.PredictionFilters(**parameters_of(request, serializers.PredictionsIn))
@@ -66,7 +81,7 @@ class PredictionsView(APIView):
 class PredictionView(APIView):
     permission_classes = reading_needs(Right.PREDICTIONS_VIEW, "endpoint")
 
-    @extend_schema(responses=serializers.PredictionDetail, summary="One logged prediction", tags=_TAGS)
+    @extend_schema(operation_id="get_prediction", responses=serializers.PredictionDetail, summary="One logged prediction", tags=_TAGS)
     def get(self, request: Request, name: str, prediction_id: UUID) -> Response:
         return Response(serializers.PredictionDetail(queries.prediction(prediction_id, name)).data)
 
@@ -86,6 +101,7 @@ class PredictionsExportView(APIView):
     renderer_classes = [_CsvRenderer, JSONRenderer]
 
     @extend_schema(
+        operation_id="export_predictions",
         parameters=[serializers.PredictionsIn],
         responses={(200, "text/csv"): OpenApiResponse(OpenApiTypes.STR)},
         summary="Logged predictions as CSV",
@@ -101,6 +117,8 @@ class PredictionsExportView(APIView):
 class SystemView(APIView):
     permission_classes = reading_needs(Right.SYSTEM_VIEW)
 
-    @extend_schema(responses=serializers.System, summary="Route tables and processes", tags=_TAGS)
+    @extend_schema(operation_id="get_system", responses=serializers.System, summary="Route tables and processes", tags=_TAGS)
     def get(self, request: Request) -> Response:
-        return Response(serializers.System(queries.system_state()).data)
+        state = queries.system_state()
+        whole = {name: getattr(state, name) for name in ("table_revision", "published_at", "disagree", "processes")} | {"jobs": job_counts()}
+        return Response(serializers.System(whole).data)

@@ -266,6 +266,16 @@ class Process(serializers.Serializer[Any]):
     seen_at = DateTimeField()
 
 
+class JobCount(serializers.Serializer[Any]):
+    """The jobs of one kind: open now, and ended dead within the last day."""
+
+    kind = CharField()
+    queued = IntegerField()
+    running = IntegerField()
+    dead = IntegerField()
+    oldest_queued_at = DateTimeField(allow_null=True)
+
+
 class System(serializers.Serializer[Any]):
     """The published routes and who has taken them; ``disagree`` when two live processes differ for more than 2 s."""
 
@@ -273,4 +283,4 @@ class System(serializers.Serializer[Any]):
     published_at = DateTimeField(allow_null=True)
     disagree = BooleanField()
     processes = Process(many=True)
-    jobs = DictField(child=IntegerField())
+    jobs = JobCount(many=True)

@@ -37,7 +37,13 @@ def _endpoint(name: str, status: int = 200) -> Response:
 class EndpointsView(APIView):
     permission_classes = [IsAuthenticated]
 
-    @extend_schema(parameters=[serializers.SearchIn, *PARAMETERS], responses=paged(serializers.EndpointRow), summary="List endpoints", tags=_TAGS)
+    @extend_schema(
+        operation_id="list_endpoints",
+        parameters=[serializers.SearchIn, *PARAMETERS],
+        responses=paged(serializers.EndpointRow),
+        summary="List endpoints",
+        tags=_TAGS,
+    )
     def get(self, request: Request) -> Response:
         actor = request_actor(request)
         allowed = [subject.removeprefix("endpoint:") for subject, rights in actor.rights.items() if Right.ENDPOINT_VIEW in rights]
@@ -48,7 +54,9 @@ class EndpointsView(APIView):
         page = queries.endpoints_page(**parameters_of(request, serializers.SearchIn), cursor=cursor, limit=limit, names=names)
         return answer(page, serializers.EndpointRow)
 
-    @extend_schema(request=serializers.EndpointIn, responses={201: serializers.EndpointOut}, summary="Create an endpoint", tags=_TAGS)
+    @extend_schema(
+        operation_id="create_endpoint", request=serializers.EndpointIn, responses={201: serializers.EndpointOut}, summary="Create an endpoint", tags=_TAGS
+    )
     def post(self, request: Request) -> Response:
         endpoint = create_endpoint(actor=request_actor(request), **body_of(request, serializers.EndpointIn))
         return _endpoint(endpoint.name, 201)
@@ -57,18 +65,20 @@ class EndpointsView(APIView):
 class EndpointView(APIView):
     permission_classes = reading_needs(Right.ENDPOINT_VIEW, "endpoint")
 
-    @extend_schema(responses=serializers.EndpointOut, summary="Show an endpoint", tags=_TAGS)
+    @extend_schema(operation_id="get_endpoint", responses=serializers.EndpointOut, summary="Show an endpoint", tags=_TAGS)
     def get(self, request: Request, name: str) -> Response:
         return _endpoint(name)
 
-    @extend_schema(request=serializers.EndpointChange, responses=serializers.EndpointOut, summary="Edit an endpoint's settings", tags=_TAGS)
+    @extend_schema(
+        operation_id="edit_endpoint", request=serializers.EndpointChange, responses=serializers.EndpointOut, summary="Edit an endpoint's settings", tags=_TAGS
+    )
     def patch(self, request: Request, name: str) -> Response:
         body = body_of(request, serializers.EndpointChange)
         revision, reason = body.pop("revision"), body.pop("reason")
         edit_endpoint(actor=request_actor(request), endpoint=name, changes=body, revision=revision, reason=reason)
         return _endpoint(name)
 
-    @extend_schema(parameters=[serializers.DeleteIn], responses={204: None}, summary="Delete an endpoint", tags=_TAGS)
+    @extend_schema(operation_id="delete_endpoint", parameters=[serializers.DeleteIn], responses={204: None}, summary="Delete an endpoint", tags=_TAGS)
     def delete(self, request: Request, name: str) -> Response:
         delete_endpoint(actor=request_actor(request), endpoint=name, **parameters_of(request, serializers.DeleteIn))
         return Response(status=204)
@@ -84,30 +94,36 @@ class _VerbView(APIView):
 
 
 class DeployView(_VerbView):
-    @extend_schema(request=serializers.DeployIn, responses=serializers.EndpointOut, summary="Put a version into a slot and warm it", tags=_TAGS)
+    @extend_schema(
+        operation_id="deploy", request=serializers.DeployIn, responses=serializers.EndpointOut, summary="Put a version into a slot and warm it", tags=_TAGS
+    )
     def post(self, request: Request, name: str) -> Response:
         return self.act(deploy, serializers.DeployIn, request, name)
 
 
 class EmptySlotView(_VerbView):
-    @extend_schema(request=serializers.EmptySlotIn, responses=serializers.EndpointOut, summary="Take a version out of a slot", tags=_TAGS)
+    @extend_schema(
+        operation_id="empty_slot", request=serializers.EmptySlotIn, responses=serializers.EndpointOut, summary="Take a version out of a slot", tags=_TAGS
+    )
     def post(self, request: Request, name: str) -> Response:
         return self.act(empty_slot, serializers.EmptySlotIn, request, name)
 
 
 class SplitView(_VerbView):
-    @extend_schema(request=serializers.SplitIn, responses=serializers.EndpointOut, summary="Split the traffic between slots", tags=_TAGS)
+    @extend_schema(operation_id="split", request=serializers.SplitIn, responses=serializers.EndpointOut, summary="Split the traffic between slots", tags=_TAGS)
     def post(self, request: Request, name: str) -> Response:
         return self.act(split, serializers.SplitIn, request, name)
 
 
 class PromoteView(_VerbView):
-    @extend_schema(request=serializers.PromoteIn, responses=serializers.EndpointOut, summary="Give the candidate all traffic", tags=_TAGS)
+    @extend_schema(
+        operation_id="promote", request=serializers.PromoteIn, responses=serializers.EndpointOut, summary="Give the candidate all traffic", tags=_TAGS
+    )
     def post(self, request: Request, name: str) -> Response:
         return self.act(promote, serializers.PromoteIn, request, name)
 
 
 class RollBackView(_VerbView):
-    @extend_schema(request=serializers.RollBackIn, responses=serializers.EndpointOut, summary="Apply an earlier state", tags=_TAGS)
+    @extend_schema(operation_id="roll_back", request=serializers.RollBackIn, responses=serializers.EndpointOut, summary="Apply an earlier state", tags=_TAGS)
     def post(self, request: Request, name: str) -> Response:
         return self.act(roll_back, serializers.RollBackIn, request, name)

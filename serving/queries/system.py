@@ -7,10 +7,7 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from django.db.models import Count
-
 from core.clock import now
-from core.models import Job
 from serving.models import DataPlaneProcess, PublishedTable
 
 STALE_AFTER = timedelta(seconds=5)
@@ -43,25 +40,21 @@ class ProcessState:
 
 @dataclass(frozen=True, slots=True)
 class SystemState:
-    """The published routes and who has taken them, and how many jobs wait, run or are dead.
-
-    ``disagree``: two live processes differ for more than 2 s.
-    """
+    """The published routes and who has taken them. ``disagree``: two live processes differ for more than 2 s."""
 
     table_revision: int
     published_at: datetime | None
     processes: tuple[ProcessState, ...]
     disagree: bool
-    jobs: dict[str, int]
 
 
 def processes() -> tuple[ProcessState, ...]:
-    """Give the processes seen in the last minute, oldest first. Three queries."""
+    """Give the processes seen in the last minute, oldest first. Two queries."""
     return system_state().processes
 
 
 def system_state() -> SystemState:
-    """Give the newest revision and every process's, and the number of jobs by state. Three queries."""
+    """Give the newest revision and every process's. Two queries."""
     moment = now()
     newest = PublishedTable.objects.order_by("-revision").values_list("revision", "published_at").first()
     revision, published_at = newest or (0, None)
@@ -69,19 +62,13 @@ def system_state() -> SystemState:
     states = tuple(_state(row, revision, moment) for row in rows)
     live = {state.table_revision for state in states if not state.stale}
     settled = published_at is None or moment - published_at > MAY_DISAGREE
-    return SystemState(table_revision=revision, published_at=published_at, processes=states, disagree=len(live) > 1 and settled, jobs=_jobs())
+    return SystemState(table_revision=revision, published_at=published_at, processes=states, disagree=len(live) > 1 and settled)
 
 
 def load_errors() -> dict[str, str]:
     """Give why builds could not be loaded, by digest, as live processes say. One query."""
     rows = DataPlaneProcess.objects.filter(seen_at__gt=now() - STALE_AFTER).values_list("builds", flat=True)
     return {build["digest"]: build["error"] for builds in rows for build in builds if build.get("error")}
-
-
-def _jobs() -> dict[str, int]:
-    unfinished = [Job.State.QUEUED, Job.State.RUNNING, Job.State.DEAD]
-    found = Job.objects.filter(state__in=unfinished).order_by().values_list("state").annotate(count=Count("id"))
-    return {str(state): 0 for state in unfinished} | dict(found)
 
 
 def _state(row: DataPlaneProcess, newest: int, moment: datetime) -> ProcessState:

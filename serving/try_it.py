@@ -1,0 +1,140 @@
+"""Try it: ask the data plane for a prediction on a person's behalf, as any client would."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+from django.conf import settings
+from django.db import connection, transaction
+
+from access.actors import Actor, system
+from access.errors import KeyNotValid
+from access.keys import actor_of_key, create_key
+from access.permissions import require
+from access.rights import Right
+from core.errors import Invalid, NotFound, SignalboxError, TooLarge, TooMany, Unavailable, Unprocessable
+from serving.errors import DataPlaneAway
+from serving.models import Slot
+
+TIMEOUT_S = 5.0
+# A key made just now reaches the data plane with the next route table, within a second.
+_KEY_ARRIVES_WITHIN_S = 3.0
+_LOCK = 0x5197_A1B1
+_ERRORS: dict[int, type[SignalboxError]] = {400: Invalid, 404: NotFound, 413: TooLarge, 422: Unprocessable, 429: TooMany}
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What the data plane answered; ``predictions`` has one entry per row, ``took_ms`` is as this process saw it."""
+
+    prediction_id: str
+    endpoint: str
+    slot: str
+    model: str
+    version: int
+    predictions: list[dict[str, Any]]
+    took_ms: float
+
+
+def ask(*, actor: Actor, endpoint: str, rows: Sequence[dict[str, Any]], slot: str | None = None) -> Answer:
+    """Predict ``rows`` through the data plane: by the split, or by the version in ``slot``.
+
+    Raises what the data plane says in its own words (Invalid, NotFound, Unprocessable, ...), DataPlaneAway if it does not answer.
+    """
+    require(actor, Right.PREDICT, f"endpoint:{endpoint}")
+    version = f"/versions/{_version_in(endpoint, slot)}" if slot else ""
+    url = f"{_address()}/v2/models/{endpoint}{version}/predict"
+    begun = time.perf_counter()
+    response = _send(url, {"rows": list(rows)})
+    took_ms = (time.perf_counter() - begun) * 1000
+    body = _body(response)
+    return Answer(
+        prediction_id=str(body.get("prediction_id", "")),
+        endpoint=endpoint,
+        slot=str(body.get("slot", "")),
+        model=str(body.get("model", "")),
+        version=int(body.get("version", 0)),
+        predictions=body.get("predictions", []),
+        took_ms=took_ms,
+    )
+
+
+def _version_in(endpoint: str, slot: str) -> int:
+    version = Slot.objects.filter(endpoint__name=endpoint, name=slot).values_list("build__version__number", flat=True).first()
+    if version is None:
+        raise NotFound(f"There is no version in the slot {slot} of {endpoint}. Deploy one to it first.")
+    return version
+
+
+def _address() -> str:
+    """A process listens on 0.0.0.0, but cannot be called there."""
+    return str(settings.ENVIRONMENT.predict_url).replace("//0.0.0.0", "//127.0.0.1")
+
+
+def _send(url: str, body: dict[str, Any]) -> httpx.Response:
+    headers = {"Authorization": f"Bearer {_key()}"}
+    deadline = time.monotonic() + _KEY_ARRIVES_WITHIN_S
+    try:
+        with httpx.Client(timeout=TIMEOUT_S, trust_env=False) as client:
+            response = client.post(url, json=body, headers=headers)
+            while response.status_code == 401 and time.monotonic() < deadline:
+                time.sleep(0.1)
+                response = client.post(url, json=body, headers=headers)
+            return response
+    except httpx.TimeoutException as error:
+        raise DataPlaneAway(f"The data plane did not answer within {TIMEOUT_S:.0f} s. The system page shows its processes.") from error
+    except httpx.HTTPError as error:
+        raise DataPlaneAway("The data plane cannot be reached. The system page shows its processes; `signalbox up` starts them.") from error
+    except ValueError as error:  # json= refuses NaN
+        raise Invalid(f"These rows cannot be sent as JSON: {error}.") from error
+
+
+def _body(response: httpx.Response) -> dict[str, Any]:
+    try:
+        body = response.json()
+    except ValueError:
+        body = {}
+    if response.is_success and isinstance(body, dict):
+        return body
+    said = body.get("error", "") if isinstance(body, dict) else ""
+    raise _ERRORS.get(response.status_code, Unavailable)(said or f"The data plane answered {response.status_code} without a text.")
+
+
+def _key() -> str:
+    """Give the console's own key, which may predict and nothing else; made when there is none that is valid."""
+    path = settings.ENVIRONMENT.var_dir / "console.key"
+    text = _kept(path)
+    if text:
+        return text
+    with transaction.atomic(), connection.cursor() as cursor:
+        cursor.execute("SELECT pg_advisory_xact_lock(%s)", [_LOCK])
+        text = _kept(path)  # another process may have made it while this one waited
+        if not text:
+            text = create_key(actor=system("console"), name="console", scopes=["predict"]).text
+            _keep(path, text)
+    return text
+
+
+def _kept(path: Path) -> str:
+    try:
+        text = path.read_text().strip()
+        actor_of_key(text)
+    except (FileNotFoundError, KeyNotValid):
+        return ""
+    return text
+
+
+def _keep(path: Path, text: str) -> None:
+    """Write the key for this user's eyes only, whole or not at all."""
+    fresh = path.with_name(f"{path.name}.{secrets.token_hex(8)}")
+    descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "w") as file:
+        file.write(text)
+    fresh.replace(path)
