@@ -9,7 +9,6 @@ import subprocess
 import tarfile
 import tempfile
 from collections.abc import Iterator
-from importlib.metadata import version
 from pathlib import Path
 from typing import IO
 
@@ -18,6 +17,7 @@ import psycopg
 
 from config.cli.failures import REFUSED, Failure
 from config.up import lock
+from config.version import version
 from core.clock import now
 from core.embedded import postgres
 from core.embedded.account import give, service_account
@@ -103,7 +103,7 @@ def _private_file(path: Path) -> Iterator[IO[bytes]]:
 
 def _add_manifest(tar: tarfile.TarFile, folder: Path) -> None:
     path = folder / _MANIFEST
-    path.write_text(json.dumps({"signalbox": version("signalbox"), "made_at": now().isoformat()}))
+    path.write_text(json.dumps({"signalbox": version(), "made_at": now().isoformat()}))
     tar.add(path, _MANIFEST)
 
 

@@ -9,6 +9,7 @@ from importlib import import_module
 import click
 
 from config.cli.failures import FAILED, Failure
+from config.version import version
 from core.errors import SignalboxError
 
 COMMANDS = {
@@ -51,7 +52,7 @@ class Commands(click.Group):
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
-@click.version_option(package_name="signalbox", prog_name="signalbox")
+@click.version_option(version(), prog_name="signalbox")
 def signalbox() -> None:
     """Register models, route traffic to them, and see what they do.
 

@@ -14,14 +14,14 @@ from config.cli.session import Session, connected
 
 @click.command()
 @click.argument("endpoint")
+@click.argument("file", type=click.File("r"), required=False)
 @click.option("--row", "rows", multiple=True, metavar="JSON", help="One row, for example '{\"age\": 41}'; may be repeated.")
-@click.option("--file", "file", type=click.File("r"), help="A JSON list of rows, or a CSV with a header; - is the standard input.")
 @connected
-def predict(session: Session, endpoint: str, rows: tuple[str, ...], file: TextIO | None) -> None:
-    """Ask ENDPOINT for predictions."""
+def predict(session: Session, endpoint: str, file: TextIO | None, rows: tuple[str, ...]) -> None:
+    """Ask ENDPOINT for predictions. FILE is a JSON list of rows, or a CSV with a header; - is the standard input."""
     body = {"rows": [_read_row(row) for row in rows] + (_read_rows(file) if file else [])}
     if not body["rows"]:
-        raise click.UsageError("Give the rows by --row or --file.")
+        raise click.UsageError("Give the rows: a FILE, or --row JSON.")
     answer = session.api.predict(endpoint, body)
     if session.as_json:
         session.show(answer, "")

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+from config.version import version
 from core.environment import Environment
 
 
@@ -23,7 +23,7 @@ class Started:
 def block(environment: Environment, started: Started) -> str:
     """Give the block that is printed when everything is ready."""
     lines = [
-        f"Signalbox {_version()}  data in {_shown(environment.var_dir)}  ({_servers(environment)})",
+        f"Signalbox {'.'.join(version().split('.')[:2])}  data in {_shown(environment.var_dir)}  ({_servers(environment)})",
         f"  database    ready  {started.database_s:.1f} s",
         f"  console     ready  {started.console_url}",
         f"  predictions ready  {started.predict_url}   (Open Inference Protocol v2)",
@@ -35,13 +35,6 @@ def block(environment: Environment, started: Started) -> str:
         "  Ctrl-C stops everything; the data stays.",
     ]
     return "\n".join(lines)
-
-
-def _version() -> str:
-    try:
-        return ".".join(version("signalbox").split(".")[:2])
-    except PackageNotFoundError:
-        return "0.1"
 
 
 def _servers(environment: Environment) -> str:

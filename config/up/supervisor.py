@@ -97,12 +97,8 @@ class Supervisor:
         self._start_servers()
         database_s = time.monotonic() - began
         self._tell(f"database ready, {database_s:.1f} s")
-        static = asyncio.create_task(self._prepare("static"))
-        answer = await self._prepare("database")
-        self._tell("tables ready")
-        for one in part.data_planes(self._predict_fd, self.environment.dataplane_processes):
-            self._add(one)
-        await static
+        # Compressing the static files takes seconds, and needs no table.
+        answer, _ = await asyncio.gather(self._prepare_database(), self._prepare("static"))
         await self._start_and_wait()
         self._write_note()
         return Started(
@@ -119,6 +115,13 @@ class Supervisor:
             self._add_server("postgres", postgres.start, part.STAGE_POSTGRES, signal.SIGINT)
         if not self.environment.external_redis_url:
             self._add_server("redis", redis.start, part.STAGE_REDIS, signal.SIGTERM)
+
+    async def _prepare_database(self) -> dict[str, Any]:
+        answer = await self._prepare("database")
+        self._tell("tables ready")
+        for one in part.data_planes(self._predict_fd, self.environment.dataplane_processes):
+            self._add(one)
+        return answer
 
     async def _start_and_wait(self) -> None:
         """The console, the workers and beat start together; each is waited for."""

@@ -66,7 +66,7 @@ def _popen(
         stdin=subprocess.DEVNULL,
         stdout=output,
         stderr=subprocess.STDOUT,
-        preexec_fn=become,
+        preexec_fn=become,  # noqa: PLW1509  # callers start children from their main thread, and become() only makes system calls
         env=dict(environ) if environ is not None else None,
         pass_fds=pass_fds,
         cwd=cwd,
