@@ -45,10 +45,11 @@ def use_link(token: str, address: str = "") -> Person:
     """Spend the link and give its person; raises LinkNotValid. Of two uses at once one wins."""
     link = SignInLink.objects.filter(digest=digest_of(token.encode(errors="replace")))
     with transaction.atomic():
-        spent = link.filter(used_at=None, expires_at__gt=now(), person__is_active=True).update(used_at=now())
-        if not spent:
+        # No join in this update: Django would make it a subquery, which both of two uses at once pass.
+        spent = link.filter(used_at=None, expires_at__gt=now()).update(used_at=now())
+        person = link.select_related("person").get().person if spent else None
+        if person is None or not person.is_active:
             raise LinkNotValid(_NOT_VALID)
-        person = link.select_related("person").get().person
         by = system("sign-in")
         audit.record(actor=Actor(kind="system", id=by.id, name=by.name, address=address), verb="sign_in", subject_kind="person", subject_name=person.username)
     return person

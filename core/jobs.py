@@ -120,7 +120,8 @@ def _ours(job: Job) -> QuerySet[Job]:
 
 
 def _put_back(job: Job, error: str) -> None:
-    connection.close_if_unusable_or_obsolete()
+    if not connection.in_atomic_block:
+        connection.close_if_unusable_or_obsolete()  # the database may have gone away during the work
     with transaction.atomic():
         if not _ours(job).select_for_update().exists():
             return

@@ -1,0 +1,164 @@
+"""The access API through the front door, with real keys and sessions."""
+
+from __future__ import annotations
+
+import pytest
+from django.test import Client
+
+from access.audit import record
+from access.keys import create_key
+from access.models import ApiKey, AuditEntry, Person
+from access.people import add_grant, create_person
+from core.paging import MOST_ROWS
+
+
+@pytest.fixture
+def api(admin) -> Client:
+    """A client with a key that may do everything."""
+    return client_with(create_key(actor=admin, name="tests", scopes=["admin"]).text)
+
+
+def client_with(key: str) -> Client:
+    return Client(headers={"Authorization": f"Bearer {key}"})
+
+
+def test_says_who_asks(api):
+    answer = api.get("/api/v1/me/").json()
+    assert (answer["kind"], answer["name"]) == ("key", "tests")
+    assert "key.manage" in answer["rights"]["*"]
+
+
+def test_answers_401_with_a_problem_to_nobody(db):
+    answer = Client().get("/api/v1/me/")
+    assert (answer.status_code, answer["Content-Type"], answer["WWW-Authenticate"]) == (401, "application/problem+json", 'Bearer realm="signalbox"')
+    body = answer.json()
+    assert (body["type"], body["title"], body["status"], body["code"]) == ("about:blank", "Unauthorized", 401, "not_signed_in")
+
+
+def test_answers_401_to_a_bad_key_even_in_a_good_session(client_of):
+    answer = client_of("admin").get("/api/v1/me/", headers={"Authorization": "Bearer sbx_wrong"})
+    assert (answer.status_code, answer.json()["code"]) == (401, "key_not_valid")
+
+
+def test_wants_the_csrf_token_of_a_session(client_of):
+    client = client_of("admin")
+    strict = Client(enforce_csrf_checks=True)
+    strict.cookies = client.cookies
+    answer = strict.post("/api/v1/keys/", {"name": "x", "scopes": ["read"]}, content_type="application/json")
+    assert (answer.status_code, answer.json()["code"]) == (403, "forbidden")
+    assert ApiKey.objects.count() == 0
+
+
+def test_issues_lists_and_revokes_a_key(api):
+    answer = api.post("/api/v1/keys/", {"name": "scorer", "scopes": ["predict"], "endpoints": ["churn"]}, content_type="application/json")
+    assert (answer.status_code, answer["Cache-Control"]) == (201, "no-store")
+    issued = answer.json()
+    assert client_with(issued["key"]).get("/api/v1/me/").json()["rights"] == {"endpoint:churn": ["endpoint.predict"]}
+    listed = api.get("/api/v1/keys/?q=scorer").json()
+    assert listed["next"] is None
+    assert [(key["id"], key["state"], key["endpoints"]) for key in listed["results"]] == [(issued["id"], "open", ["churn"])]
+    assert issued["key"] not in str(listed)
+    assert api.delete(f"/api/v1/keys/{issued['id']}/").status_code == 204
+    assert api.get(f"/api/v1/keys/{issued['id']}/").json()["state"] == "revoked"
+    assert client_with(issued["key"]).get("/api/v1/me/").status_code == 401
+    assert [len(api.get(f"/api/v1/keys/?state={state}").json()["results"]) for state in ("open", "expired", "revoked")] == [1, 0, 1]
+
+
+def test_names_every_wrong_field(api):
+    answer = api.post("/api/v1/keys/", {"scopes": ["root"], "colour": "red"}, content_type="application/json")
+    body = answer.json()
+    assert (answer.status_code, body["code"], sorted(body["errors"])) == (400, "invalid", ["name", "scopes.0"])
+    answer = api.post("/api/v1/keys/", {"name": "x", "scopes": ["read"], "colour": "red"}, content_type="application/json")
+    assert (answer.status_code, sorted(answer.json()["errors"])) == (400, ["colour"])
+    assert ApiKey.objects.count() == 1
+
+
+@pytest.mark.parametrize(
+    ("body", "kind", "status"),
+    [
+        ("{", "application/json", 400),
+        ("[]", "application/json", 400),
+        ("[" * 100_000, "application/json", 400),
+        ('{"name": "\\u0000", "scopes": ["read"]}', "application/json", 400),
+        ('{"name": NaN}', "application/json", 400),
+        (b"\xff\xfe", "application/json", 400),
+        ("name=x", "text/plain", 415),
+    ],
+)
+def test_answers_a_problem_to_a_broken_body(api, body, kind, status):
+    answer = api.post("/api/v1/keys/", body, content_type=kind)
+    assert (answer.status_code, answer["Content-Type"]) == (status, "application/problem+json")
+    assert ApiKey.objects.count() == 1
+
+
+def test_answers_a_problem_to_a_wrong_method_and_to_nul(api):
+    assert api.put("/api/v1/me/").status_code == 405
+    assert api.get("/api/v1/people/%00/").status_code == 400
+    assert api.get("/api/v1/people/?q=%00").status_code == 400
+
+
+def test_adds_changes_and_grants(api):
+    answer = api.post("/api/v1/people/", {"username": "ada", "role": "scientist"}, content_type="application/json")
+    assert (answer.status_code, answer.json()["role"], answer.json()["grants"]) == (201, "scientist", [])
+    grant = {"subject_kind": "model", "subject_name": "churn", "role": "operator"}
+    assert api.post("/api/v1/people/ada/grants/", grant, content_type="application/json").status_code == 201
+    answer = api.patch("/api/v1/people/ada/", {"role": "viewer", "active": False, "reason": "left"}, content_type="application/json")
+    assert {name: answer.json()[name] for name in ("role", "active")} == {"role": "viewer", "active": False}
+    assert [{name: one[name] for name in grant} for one in answer.json()["grants"]] == [grant]
+    assert api.delete("/api/v1/people/ada/grants/model/churn/").status_code == 204
+    assert api.get("/api/v1/people/ada/").json()["grants"] == []
+    assert api.get("/api/v1/people/nobody/").status_code == 404
+
+
+def test_keeps_the_last_admin(api):
+    answer = api.patch("/api/v1/people/admin/", {"active": False}, content_type="application/json")
+    assert (answer.status_code, answer.json()["code"]) == (422, "last_admin")
+    assert Person.objects.get().is_active
+
+
+def test_names_the_missing_right(client_of):
+    answer = client_of("operator").get("/api/v1/people/")
+    assert (answer.status_code, answer.json()["right"]) == (403, "people.manage")
+
+
+def test_filters_the_audit_log(api, admin, viewer):
+    record(actor=admin, verb="register", subject_kind="version", subject_name="churn v1", reason="better recall")
+    record(actor=viewer, verb="edit", subject_kind="model", subject_name="churn")
+
+    def found(query: str) -> list[str]:
+        return [entry["verb"] for entry in api.get(f"/api/v1/audit/?{query}").json()["results"]]
+
+    assert found("") == ["edit", "register", "create"]
+    assert found("actor=viewer") == ["edit"]
+    assert found("q=recall") == found("subject_kind=version") == ["register"]
+    assert found("since=2000-01-01T00:00:00Z&until=2001-01-01T00:00:00Z") == []
+    assert api.get("/api/v1/audit/?since=yesterday").status_code == 400
+
+
+def test_walks_all_pages(api, admin):
+    for number in range(7):
+        record(actor=admin, verb="edit", subject_kind="model", subject_name=str(number))
+    seen, cursor = [], ""
+    while cursor is not None:
+        page = api.get(f"/api/v1/audit/?limit=3&cursor={cursor}").json()
+        seen += [entry["id"] for entry in page["results"]]
+        cursor = page["next"]
+    assert seen == [str(key) for key in AuditEntry.objects.order_by("-id").values_list("id", flat=True)]
+    assert len(seen) == 8
+
+
+@pytest.mark.parametrize("limit", ["0", "-1", "x", str(MOST_ROWS + 1), "1e2", "", "99999999999"])
+def test_refuses_a_limit_out_of_range(api, limit):
+    answer = api.get(f"/api/v1/audit/?limit={limit}")
+    assert (answer.status_code, "limit" in answer.json()["detail"]) == (400, True)
+
+
+@pytest.mark.parametrize("rows", [3, 30])
+def test_asks_the_same_number_of_queries_for_3_and_30_rows(api, admin, rows, django_assert_num_queries):
+    for number in range(rows):
+        create_person(actor=admin, username=f"person{number}", role="viewer")
+        add_grant(actor=admin, username=f"person{number}", subject_kind="model", subject_name="churn", role="scientist")
+        create_key(actor=admin, name=f"key{number}", scopes=["read"])
+    for path, queries in (("people", 3), ("keys", 2), ("audit", 2)):
+        with django_assert_num_queries(queries):
+            assert len(api.get(f"/api/v1/{path}/").json()["results"]) > rows
