@@ -97,7 +97,7 @@ def _failure_of(answer: httpx.Response) -> Failure:
     except (json.JSONDecodeError, AttributeError):
         text = f"{answer.url} answered {answer.status_code} {answer.reason_phrase}."
     code = REFUSED if answer.status_code in _REFUSALS else FAILED
-    return Failure(str(text), next_command=_NEXT.get(answer.status_code, ""), exit_code=code)
+    return Failure(str(text), next_command=_NEXT.get(answer.status_code, ""), exit_code=code, status=answer.status_code)
 
 
 def _kept_key() -> str:

@@ -1,0 +1,117 @@
+"""The demo's callers: real rows that no model has seen, drawn again and again; their outcomes come late."""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from collections import deque
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from config.cli.api import Api
+from config.cli.failures import Failure
+from config.demo.data import SEED
+from config.demo.models import Line
+from config.demo.names import STATE_FILE
+
+logger = logging.getLogger(__name__)
+
+REQUESTS_PER_S = 8.0
+# So many at full speed when the demo is new: the charts and the first windows have something to show.
+FIRST_REQUESTS = 1500
+SHIFT_AFTER_S = 150.0
+SHIFTED_FEATURE = "mean_texture"
+SHIFT_STRENGTH = 1.2
+OUTCOME_DELAY_S = (20.0, 60.0)
+OUTCOMES_EVERY_S = 5.0
+_AWAY_S = 2.0
+_HEADERS = {"Signalbox-Demo": "1"}
+
+
+@dataclass(slots=True)
+class Caller:
+    """One endpoint's caller. ``usual`` and ``shifted`` are the chances of each row, before and after the shift."""
+
+    line: Line
+    rows: list[dict[str, Any]]
+    truths: list[Any]
+    usual: np.ndarray
+    shifted: np.ndarray
+
+    @classmethod
+    def of(cls, line: Line) -> Caller:
+        """Prepare the rows as JSON: a missing value is null."""
+        send = line.halves.send
+        rows = send.astype(object).where(send.notna(), None).to_dict("records")
+        usual = np.full(len(rows), 1 / len(rows))
+        return cls(line, rows, line.halves.send_truth.tolist(), usual, _reweighted(send) if SHIFTED_FEATURE in send else usual)
+
+
+@dataclass(slots=True)
+class Traffic:
+    """Sends requests at a steady rate until the process is ended."""
+
+    api: Api
+    callers: list[Caller]
+    shift_at: float
+    _random: np.random.Generator = field(default_factory=lambda: np.random.default_rng(SEED))
+    _due: deque[tuple[float, dict[str, Any]]] = field(default_factory=deque)
+    _outcomes_at: float = 0.0
+
+    def run(self, first_requests: int) -> None:
+        """Send ``first_requests`` at full speed, then go on steadily, for ever."""
+        for _ in range(first_requests):
+            self.step()
+        next_at = time.monotonic()
+        while True:
+            self.step()
+            next_at = max(next_at + self._random.exponential(1 / REQUESTS_PER_S), time.monotonic() - 1)
+            time.sleep(max(0.0, next_at - time.monotonic()))
+
+    def step(self) -> None:
+        """One request, and the outcomes that are due; when the product is away, wait a moment."""
+        try:
+            self._predict(self.callers[int(self._random.integers(len(self.callers)))])
+            if time.time() >= self._outcomes_at:
+                self._send_outcomes()
+        except Failure as failure:
+            logger.warning("%s", failure.message)
+            time.sleep(_AWAY_S)
+
+    def _predict(self, caller: Caller) -> None:
+        chances = caller.shifted if time.time() >= self.shift_at else caller.usual
+        place = int(self._random.choice(len(caller.rows), p=chances))
+        answer = self.api.predict(caller.line.endpoint, {"rows": [caller.rows[place]]}, _HEADERS)
+        due = time.time() + self._random.uniform(*OUTCOME_DELAY_S)
+        self._due.append((due, {"prediction_id": answer["prediction_id"], "value": caller.truths[place]}))
+
+    def _send_outcomes(self) -> None:
+        """Send what is due, whichever order it came in; what is not accepted now is not sent again."""
+        self._outcomes_at = time.time() + OUTCOMES_EVERY_S
+        due = [outcome for at, outcome in self._due if at <= time.time()]
+        self._due = deque((at, outcome) for at, outcome in self._due if at > time.time())
+        if due:
+            self.api.post("outcomes/", {"outcomes": due})
+
+
+def begun(var_dir: Path) -> tuple[bool, float]:
+    """Tell whether the demo is new, and when it began: a restart goes on where it was."""
+    path = var_dir / STATE_FILE
+    if path.exists():
+        return False, float(json.loads(path.read_text())["began"])
+    began = time.time()
+    path.write_text(json.dumps({"began": began}))
+    return True, began
+
+
+def _reweighted(send: pd.DataFrame) -> np.ndarray:
+    """Rows with a coarse texture become more frequent: another clinic, other patients; the rows stay real."""
+    column = send[SHIFTED_FEATURE].to_numpy()
+    weights = np.exp(SHIFT_STRENGTH * (column - column.mean()) / column.std())
+    result: np.ndarray = weights / weights.sum()
+    return result
