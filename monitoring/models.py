@@ -137,6 +137,22 @@ class Calibration(models.Model):
         return f"calibration of {self.endpoint} v{self.version} from {self.windows} windows"
 
 
+class Standing(models.Model):
+    """What was last said of an endpoint, so that lists of endpoints cost one query."""
+
+    endpoint = models.CharField(primary_key=True, max_length=100)
+    model = models.CharField(max_length=100)
+    version = models.PositiveIntegerField()
+    verdict = models.CharField(max_length=16, choices=Verdict.choices)
+    text = models.CharField(max_length=200)
+    level = models.PositiveIntegerField(choices=Level.choices, null=True)
+    window_at = models.DateTimeField(null=True)
+    evaluated_at = models.DateTimeField(default=now)
+
+    def __str__(self) -> str:
+        return f"{self.endpoint} is {self.verdict}"
+
+
 class OutcomeBatch(models.Model):
     """One delivery of outcomes: who sent it, and for which endpoints that actor may."""
 
@@ -176,7 +192,10 @@ class Outcome(models.Model):
     predicted_at = models.DateTimeField(null=True)
     truth = models.CharField(max_length=100, blank=True, help_text="The class, as the model names it.")
     label = models.CharField(max_length=100, blank=True, help_text="The class that was predicted.")
-    score = models.FloatField(null=True, help_text="The predicted probability of the true class's positive, or the predicted number.")
+    positive = models.CharField(max_length=100, blank=True, help_text="With two classes: the second, whose probability ``score`` is.")
+    score = models.FloatField(
+        null=True, help_text="Two classes: the predicted probability of the second; more: of the true one; a regression: the predicted number."
+    )
     number = models.FloatField(null=True, help_text="The true value of a regression.")
     received_at = models.DateTimeField(default=now)
 

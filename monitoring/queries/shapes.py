@@ -236,7 +236,7 @@ class AlertRow:
 class AlertsPage:
     """``counts`` maps each state to the number of alerts under the same endpoint filter."""
 
-    rows: tuple[AlertRow, ...]
+    results: tuple[AlertRow, ...]
     next: str | None
     counts: dict[str, int]
     quiet_since: datetime | None

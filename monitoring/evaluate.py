@@ -1,0 +1,147 @@
+"""Judge the windows in which rows came, and say what is wrong with the endpoint now."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable
+from datetime import datetime
+
+from django.db import transaction
+
+from access.actors import Actor
+from access.permissions import require
+from access.rights import Right
+from core.clock import now
+from monitoring import bins, calibrate, drift, find_drift, sketch
+from monitoring.bins import FeatureReference
+from monitoring.drift import Limits
+from monitoring.errors import NoSuchEndpoint
+from monitoring.measure_performance import measure_performance
+from monitoring.models import DriftResult, Level, Reference, Rule, Standing, WindowProfile
+from monitoring.profile import FeatureProfile, Profile
+from monitoring.profile_segments import profile_segments
+from monitoring.reference import document_of, reference_for
+from monitoring.rules import rule_of
+from monitoring.windows import lock_endpoint, merged
+from serving.models import Endpoint
+
+WINDOWS = 300
+_BATCHES = 100
+_Window = tuple[int, datetime]
+
+
+def evaluate_now(*, actor: Actor, endpoint: str) -> Standing | None:
+    """Profile what waits, judge ``endpoint`` and bring its alerts up to date, without waiting for the clock.
+
+    None when nothing was ever predicted there. Raises NoSuchEndpoint.
+    """
+    require(actor, Right.ENDPOINT_VIEW, f"endpoint:{endpoint}")
+    if not Endpoint.objects.filter(name=endpoint).exists():
+        raise NoSuchEndpoint(f"There is no endpoint {endpoint}.")
+    for _ in range(_BATCHES):
+        if not profile_segments():
+            break
+    evaluate_endpoint(endpoint)
+    return Standing.objects.filter(endpoint=endpoint).first()
+
+
+def evaluate_waiting() -> int:
+    """Judge every endpoint with new rows; gives how many. For the periodic task."""
+    names = list(WindowProfile.objects.filter(dirty=True).order_by("endpoint").values_list("endpoint", flat=True).distinct())
+    for name in names:
+        evaluate_endpoint(name)
+    return len(names)
+
+
+def evaluate_endpoint(endpoint: str) -> None:
+    """Judge all dirty windows of ``endpoint``, then its performance and its alerts. Safe to run twice at once."""
+    for _ in range(_BATCHES):
+        with transaction.atomic():
+            lock_endpoint(endpoint)
+            if not _judge_dirty(endpoint, rule_of(endpoint)):
+                break
+    measure_performance(endpoint)
+    with transaction.atomic():
+        lock_endpoint(endpoint)
+        find_drift.update(endpoint, rule_of(endpoint), at=now())
+
+
+def _judge_dirty(endpoint: str, rule: Rule) -> int:
+    """Judge up to ``WINDOWS`` windows; those that are being profiled just now are left for the next time."""
+    dirty = list(WindowProfile.objects.select_for_update(skip_locked=True).filter(endpoint=endpoint, dirty=True).order_by("id").defer("document")[:WINDOWS])
+    by_version: dict[tuple[str, int], set[_Window]] = defaultdict(set)
+    for row in dirty:
+        by_version[row.model, row.version].add((row.level, row.start_at))
+    for (model, version), windows in by_version.items():
+        reference = reference_for(endpoint, model, version)
+        if reference is not None:
+            _judge_version(endpoint, model, version, windows, reference=reference, rule=rule)
+    WindowProfile.objects.filter(id__in=[row.id for row in dirty]).update(dirty=False)
+    return len(dirty)
+
+
+def _judge_version(endpoint: str, model: str, version: int, windows: Iterable[_Window], *, reference: Reference, rule: Rule) -> None:
+    starts: dict[int, list[datetime]] = defaultdict(list)
+    for level, start in windows:
+        starts[level].append(start)
+    for level, wanted in starts.items():
+        gammas = calibrate.gammas_of(endpoint, model, version, level, reference)
+        slots: dict[datetime, list[WindowProfile]] = defaultdict(list)
+        for row in WindowProfile.objects.filter(endpoint=endpoint, model=model, version=version, level=level, start_at__in=wanted):
+            slots[row.start_at].append(row)
+        results = []
+        for start, rows in slots.items():
+            shifts = judge_profile(merged(rows, reference), reference, rule, gammas)
+            results += [
+                _result(shift, endpoint=endpoint, model=model, version=version, feature=key, level=level, start_at=start) for key, shift in shifts.items()
+            ]
+        _store(results)
+        if level != Level.DAY:
+            calibrate.calibrate(endpoint, model, version, level, reference)
+
+
+def judge_profile(current: Profile, reference: Reference, rule: Rule, gammas: dict[str, tuple[float, float]]) -> dict[str, drift.Shift]:
+    """Judge every feature that both sides have; the chance of a false alarm is shared among them."""
+    features = {key: feature for key, feature in document_of(reference).features.items() if key in current.features}
+    limits = Limits(
+        alpha=rule.alpha / max(1, len(features)),
+        minimum_psi=rule.minimum_psi,
+        minimum_distance=rule.minimum_ks,
+        severe_psi=rule.severe_psi,
+        minimum_rows=rule.minimum_rows,
+    )
+    return {key: judge_feature(feature, current.features[key], limits, gammas.get(key)) for key, feature in features.items()}
+
+
+def judge_feature(feature: FeatureReference, current: FeatureProfile, limits: Limits, fitted: tuple[float, float] | None = None) -> drift.Shift:
+    """Judge one feature from its profile."""
+    ks = sketch.ks(feature.profile.sketch, current.sketch) if feature.bins.kind == "number" else None
+    before, after = bins.counts_for_test(feature, feature.profile), bins.counts_for_test(feature, current)
+    return drift.judge(before, after, ks=ks, limits=limits, importance=feature.importance, fitted=fitted)
+
+
+def _result(shift: drift.Shift, *, endpoint: str, model: str, version: int, feature: str, level: int, start_at: datetime) -> DriftResult:
+    return DriftResult(
+        endpoint=endpoint,
+        model=model,
+        version=version,
+        feature=feature,
+        level=level,
+        start_at=start_at,
+        n=shift.n,
+        psi=shift.psi,
+        ks=shift.distance,
+        statistic=shift.statistic,
+        threshold=shift.threshold,
+        p=shift.p,
+        calibrated=shift.calibrated,
+        verdict=shift.verdict,
+    )
+
+
+_KEY = ["endpoint", "model", "version", "feature", "level", "start_at"]
+_VALUES = ["n", "psi", "ks", "statistic", "threshold", "p", "calibrated", "verdict"]
+
+
+def _store(results: list[DriftResult]) -> None:
+    DriftResult.objects.bulk_create(results, update_conflicts=True, unique_fields=_KEY, update_fields=_VALUES, batch_size=500)

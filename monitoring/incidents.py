@@ -1,0 +1,85 @@
+"""Open, update and calm alerts: one incident per endpoint and cause. Called with the endpoint's lock held."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from monitoring.models import Alert, AlertNote
+
+MONITOR = "monitor"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What crossed its limits: ``items`` are [{name, key, measure, value, limit, severity, importance}], worst first."""
+
+    cause: str
+    model: str
+    version: int
+    severity: str
+    title: str
+    items: list[dict[str, Any]]
+    level: int
+    first_at: datetime
+    window_at: datetime
+
+
+def report(endpoint: str, finding: Finding) -> Alert | None:
+    """Open an alert for the finding, or bring the open one up to date.
+
+    None when a person resolved the last one and it has not been calm since, unless it became severe.
+    """
+    key = f"{finding.cause}:{endpoint}"
+    last = Alert.objects.select_for_update().filter(dedup_key=key).order_by("-number").first()
+    if last is not None and last.state != Alert.State.RESOLVED:
+        return _bring_up_to_date(last, finding)
+    if last is not None and last.waits_for_calm and not _is_worse(last, finding):
+        return None
+    return Alert.objects.create(
+        endpoint=endpoint,
+        model=finding.model,
+        version=finding.version,
+        cause=finding.cause,
+        dedup_key=key,
+        severity=finding.severity,
+        title=finding.title[:200],
+        detail=_detail(finding),
+        first_at=finding.first_at,
+        last_at=finding.window_at,
+    )
+
+
+def _is_worse(last: Alert, finding: Finding) -> bool:
+    return finding.severity == Alert.Severity.SEVERE and last.severity == Alert.Severity.WATCH
+
+
+def _bring_up_to_date(alert: Alert, finding: Finding) -> Alert:
+    if _is_worse(alert, finding):
+        AlertNote.objects.create(alert=alert, author=MONITOR, verb="escalated", text="From watch to severe.")
+    alert.model, alert.version, alert.severity, alert.title = finding.model, finding.version, finding.severity, finding.title[:200]
+    alert.detail, alert.last_at = _detail(finding), max(alert.last_at, finding.window_at)
+    alert.save(update_fields=["model", "version", "severity", "title", "detail", "last_at"])
+    return alert
+
+
+def _detail(finding: Finding) -> dict[str, Any]:
+    return {"items": finding.items, "level": finding.level, "window_at": finding.window_at.isoformat()}
+
+
+def calm(endpoint: str, cause: str, at: datetime) -> None:
+    """Resolve the open alert of that cause, and let the cause open a new one from now on."""
+    key = f"{cause}:{endpoint}"
+    alert = Alert.objects.select_for_update().filter(dedup_key=key).order_by("-number").first()
+    if alert is None:
+        return
+    if alert.state != Alert.State.RESOLVED:
+        alert.state, alert.resolved_at, alert.resolved_by = Alert.State.RESOLVED, at, MONITOR
+        alert.resolution = "It was calm again for several windows in a row."
+        alert.revision += 1
+        AlertNote.objects.create(alert=alert, author=MONITOR, verb="resolved", text=alert.resolution)
+    elif not alert.waits_for_calm:
+        return
+    alert.waits_for_calm = False
+    alert.save(update_fields=["state", "resolved_at", "resolved_by", "resolution", "revision", "waits_for_calm"])

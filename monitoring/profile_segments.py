@@ -1,0 +1,139 @@
+"""Profile the prediction log: every segment exactly once, at all levels, in one transaction."""
+
+from __future__ import annotations
+
+import logging
+from collections import defaultdict
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from django.db import transaction
+from django.db.models import Q
+
+from core.clock import now
+from monitoring import profile
+from monitoring.models import Level, Reference, WindowProfile
+from monitoring.profile import Profile
+from monitoring.reference import document_of, reference_for
+from monitoring.windows import in_bins_of, start_of
+from serving import segments
+from serving.models import PredictionSegment
+
+logger = logging.getLogger(__name__)
+
+SEGMENTS = 2000
+ROWS = 200_000
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class _Source:
+    """Where rows come from; the rows of one source share their bins."""
+
+    endpoint: str
+    model: str
+    version: int
+    slot: str
+
+
+_Key = tuple[_Source, int, datetime]
+
+
+def profile_segments(*, limit: int = SEGMENTS) -> int:
+    """Profile up to ``limit`` segments that nobody else is profiling; gives how many, 0 when nothing waits.
+
+    The flags of the segments and the windows change together, so a crash loses and doubles nothing.
+    """
+    with transaction.atomic():
+        taken = _take(limit)
+        tables = _tables(PredictionSegment.objects.filter(id__in=taken))
+        references = {source: reference_for(source.endpoint, source.model, source.version) for source in tables}
+        profiles: dict[_Key, Profile] = {}
+        for source, pieces in tables.items():
+            _profile(source, pieces, references[source], profiles)
+        _store(profiles, references)
+        PredictionSegment.objects.filter(id__in=taken).update(profiled_at=now())
+    return len(taken)
+
+
+def _take(limit: int) -> list[Any]:
+    """Lock the oldest unprofiled segments that are free, at most ``ROWS`` rows (but one segment at least)."""
+    waiting = PredictionSegment.objects.select_for_update(skip_locked=True).filter(profiled_at__isnull=True)
+    taken, rows = [], 0
+    for identifier, size in waiting.order_by("id").values_list("id", "rows")[:limit]:
+        if taken and rows + size > ROWS:
+            break
+        taken.append(identifier)
+        rows += size
+    return taken
+
+
+def _tables(waiting: Any) -> dict[_Source, list[pa.Table]]:
+    found: dict[_Source, list[pa.Table]] = defaultdict(list)
+    for segment in waiting.order_by("id").iterator(chunk_size=200):
+        try:
+            table = segments.decode(segment.columns)
+        except (pa.ArrowInvalid, OSError):
+            logger.exception("Segment %s cannot be read and is left out.", segment.id)
+            continue
+        found[_Source(segment.endpoint, segment.model, segment.version, segment.slot)].append(table)
+    return found
+
+
+def _profile(source: _Source, pieces: list[pa.Table], reference: Reference | None, into: dict[_Key, Profile]) -> None:
+    bins = document_of(reference).bins if reference else {}
+    same: dict[str, list[pa.Table]] = defaultdict(list)
+    for piece in pieces:
+        same[str(piece.schema)].append(piece)
+    for group in same.values():
+        table = pa.concat_tables(group)
+        for start, rows in _by_window(table):
+            made = profile.profile_of(rows, bins)
+            for level in Level:
+                key = (source, level.value, start_of(start, level))
+                into[key] = profile.merge(into[key], made) if key in into else made
+
+
+def _by_window(table: pa.Table) -> list[tuple[datetime, pa.Table]]:
+    """Split rows by the five-minute window in which they were received."""
+    micros = table["received_at"].cast(pa.int64()).to_numpy()
+    starts = micros // (Level.FIVE_MINUTES * 1_000_000) * Level.FIVE_MINUTES
+    found = np.unique(starts)
+    if found.size == 1:
+        return [(_moment(found[0]), table)]
+    return [(_moment(start), table.filter(pc.equal(pa.array(starts), start))) for start in found]
+
+
+def _moment(seconds: Any) -> datetime:
+    return datetime.fromtimestamp(int(seconds), UTC)
+
+
+def _store(profiles: dict[_Key, Profile], references: dict[_Source, Reference | None]) -> None:
+    """Merge into the windows. Rows are made and locked in one order by everybody, so nobody waits in a circle."""
+    if not profiles:
+        return
+    keys = sorted(profiles)
+    WindowProfile.objects.bulk_create([_window(key, references[key[0]]) for key in keys], ignore_conflicts=True)
+    wanted = Q()
+    for key in keys:
+        wanted |= Q(**_fields(key))
+    rows = list(WindowProfile.objects.select_for_update().filter(wanted).order_by("id"))
+    for row in rows:
+        source = _Source(row.endpoint, row.model, row.version, row.slot)
+        reference = references[source]
+        total = profile.merge(in_bins_of(row, reference), profiles[source, row.level, row.start_at])
+        row.document, row.n, row.dirty = profile.encode(total), total.n, True
+        row.reference = reference.id if reference else None
+    WindowProfile.objects.bulk_update(rows, ["document", "n", "dirty", "reference"], batch_size=100)
+
+
+def _fields(key: _Key) -> dict[str, Any]:
+    source, level, start = key
+    return {"endpoint": source.endpoint, "model": source.model, "version": source.version, "slot": source.slot, "level": level, "start_at": start}
+
+
+def _window(key: _Key, reference: Reference | None) -> WindowProfile:
+    return WindowProfile(**_fields(key), reference=reference.id if reference else None)

@@ -1,0 +1,240 @@
+"""The drift heat map: every feature of a version by hour, worst first, and what is said of now."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from django.db.models import Q
+
+from core.clock import now
+from monitoring import drift
+from monitoring.bins import ReferenceDocument
+from monitoring.find_drift import recent_versions
+from monitoring.models import LENGTH, DriftResult, Level, Reference, Rule, Verdict
+from monitoring.queries.shapes import DriftCell, DriftGrid, DriftRow, ReferenceInfo
+from monitoring.reference import document_of, reference_for
+from monitoring.rules import rule_of
+from monitoring.windows import judged_windows, start_of
+from serving.models import Slot
+
+_RANK = {Verdict.SEVERE: 3, Verdict.WATCH: 2, Verdict.STABLE: 1, Verdict.TOO_FEW: 0, Verdict.NO_DATA: -1}
+_TEXT = {
+    Verdict.STABLE: "No feature drifted.",
+    Verdict.TOO_FEW: "Not enough data yet.",
+    Verdict.NO_DATA: "Nothing was predicted in these hours.",
+}
+_LEVEL_NAMES = {Level.FIVE_MINUTES: "5 minutes", Level.HOUR: "hour", Level.DAY: "day"}
+
+
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """The version that is shown, and the windows that are judged now."""
+
+    model: str
+    version: int
+    versions: tuple[int, ...]
+    level: int | None
+    starts: tuple[datetime, ...]
+    window_n: int
+    newest: datetime | None
+
+
+def drift_overview(endpoint: str, hours: int = 24, *, version: int | None = None) -> DriftGrid:
+    """Give the grid of ``hours`` hours up to now (at most 168), of ``version`` or the live one.
+
+    Five queries; fewer when there is nothing to show.
+    """
+    at, rule = now(), rule_of(endpoint)
+    starts = _hours(at, min(max(1, hours), 168))
+    chosen = choose(endpoint, version, rule, at)
+    if chosen is None:
+        return _empty(endpoint, starts, rule)
+    reference = reference_for(endpoint, chosen.model, chosen.version)
+    results = _results(endpoint, chosen, starts[0])
+    document = document_of(reference) if reference else None
+    rows = _rows(chosen, results, document, rule, starts)
+    verdict = max((row.verdict for row in rows if not row.muted), key=_rank, default=Verdict.TOO_FEW if chosen.newest else Verdict.NO_DATA)
+    return DriftGrid(
+        endpoint=endpoint,
+        model=chosen.model,
+        version=chosen.version,
+        versions=chosen.versions,
+        hours=starts,
+        rows=rows,
+        verdict=str(verdict),
+        text=_sentence(verdict, rows, chosen, rule, has_reference=reference is not None),
+        window_at=chosen.starts[0] if chosen.starts else None,
+        window_level=chosen.level,
+        window_n=chosen.window_n,
+        needed_n=rule.minimum_rows,
+        reference=info_of(reference),
+        calibrated=any(row.calibrated for row in rows),
+        promise=promise_of(rule, chosen.level or Level.HOUR, calibrated=any(row.calibrated for row in rows)),
+        importance_text=_importance_text(document),
+    )
+
+
+def _hours(at: datetime, hours: int) -> tuple[datetime, ...]:
+    newest = start_of(at, Level.HOUR)
+    return tuple(newest - timedelta(hours=back) for back in range(hours - 1, -1, -1))
+
+
+def choose(endpoint: str, version: int | None, rule: Rule, at: datetime) -> Chosen | None:
+    """Choose the version to show: the named one, else the live one, else the one with the newest traffic. Two queries at most."""
+    windows = recent_versions(endpoint, at)
+    slots = Slot.objects.filter(endpoint__name=endpoint, build__isnull=False).select_related("build__version__model", "endpoint")
+    filled = [(slot.build.version.model.name, slot.build.version.number, slot.name == slot.endpoint.live_slot) for slot in slots if slot.build]
+    keys = {*windows, *((model, number) for model, number, _ in filled)}
+    if not keys:
+        return None
+    live = {(model, number) for model, number, is_live in filled if is_live}
+    wanted = {key for key in keys if version is None or key[1] == version}
+    if not wanted:
+        return None
+    key = max(wanted, key=lambda one: (one in live, max((row[1] for row in windows.get(one, [])), default=datetime.min.replace(tzinfo=at.tzinfo)), one))
+    rows = windows.get(key, [])
+    judged = judged_windows(rows, minimum_rows=rule.minimum_rows, needed=rule.windows_in_a_row, at=at)
+    level, starts = judged or (None, [])
+    sizes = {(row[0], row[1]): row[2] for row in rows}
+    newest = max((row[1] for row in rows if row[0] == Level.HOUR), default=None)
+    size = sizes.get((level, starts[0]), 0) if level and starts else sizes.get((Level.HOUR, newest), 0) if newest else 0
+    return Chosen(key[0], key[1], tuple(sorted({number for _, number in keys}, reverse=True)), level, tuple(starts), size, newest)
+
+
+def _results(endpoint: str, chosen: Chosen, since: datetime) -> list[DriftResult]:
+    """Give the hours of the grid and the newest judged windows, in one query."""
+    wanted = Q(level=Level.HOUR, start_at__gte=since)
+    if chosen.level and chosen.starts:
+        wanted |= Q(level=chosen.level, start_at=chosen.starts[0])
+    return list(DriftResult.objects.filter(wanted, endpoint=endpoint, model=chosen.model, version=chosen.version))
+
+
+def _rows(chosen: Chosen, results: list[DriftResult], document: ReferenceDocument | None, rule: Rule, starts: tuple[datetime, ...]) -> tuple[DriftRow, ...]:
+    cells: dict[str, dict[datetime, DriftResult]] = defaultdict(dict)
+    current: dict[str, DriftResult] = {}
+    for result in results:
+        if result.level == Level.HOUR:
+            cells[result.feature][result.start_at] = result
+        if chosen.level and chosen.starts and (result.level, result.start_at) == (chosen.level, chosen.starts[0]):
+            current[result.feature] = result
+    keys = document.features if document else {**cells, **current}
+    rows = [row_of(key, current.get(key) or _newest(cells[key]), document, rule, _cells(cells[key], starts, rule)) for key in keys]
+    return tuple(sorted(rows, key=_worst_first))
+
+
+def _newest(cells: dict[datetime, DriftResult]) -> DriftResult | None:
+    return cells[max(cells)] if cells else None
+
+
+def _cells(found: dict[datetime, DriftResult], starts: tuple[datetime, ...], rule: Rule) -> tuple[DriftCell | None, ...]:
+    return tuple(_cell(found[start], rule) if start in found else None for start in starts)
+
+
+def _cell(result: DriftResult, rule: Rule) -> DriftCell:
+    too_few = result.verdict == Verdict.TOO_FEW
+    return DriftCell(result.start_at, result.n, None if too_few else result.psi, result.verdict, _result_text(result, rule))
+
+
+def _result_text(result: DriftResult, rule: Rule) -> str:
+    if result.verdict == Verdict.TOO_FEW:
+        return f"{result.n:,} of {rule.minimum_rows:,} rows"
+    return f"PSI {result.psi or 0:.2f}, {result.n:,} rows"
+
+
+def row_of(key: str, result: DriftResult | None, document: ReferenceDocument | None, rule: Rule, cells: tuple[DriftCell | None, ...] = ()) -> DriftRow:
+    """Make a feature's row from its newest judged window, or say that there is none."""
+    feature = document.features.get(key) if document else None
+    judged = result is not None and result.verdict != Verdict.TOO_FEW
+    return DriftRow(
+        key=key,
+        feature=key.partition(".")[2],
+        role="input" if key.startswith("in.") else "output",
+        kind=feature.bins.kind if feature else "number",
+        importance=feature.importance if feature else None,
+        n=result.n if result else 0,
+        psi=result.psi if result and judged else None,
+        ks=result.ks if result and judged else None,
+        statistic=result.statistic if result and judged else None,
+        threshold=result.threshold if result and judged else None,
+        calibrated=bool(result and result.calibrated),
+        verdict=result.verdict if result else Verdict.NO_DATA.value,
+        text=_result_text(result, rule) if result else "no data",
+        muted=key in rule.muted_features,
+        cells=cells,
+    )
+
+
+def _worst_first(row: DriftRow) -> tuple[float, ...]:
+    weight = 1.0 if row.importance is None else row.importance
+    return (row.muted, -_rank(row.verdict), -(row.psi or 0) * weight, -(row.psi or 0))
+
+
+def _rank(verdict: str) -> int:
+    return _RANK[Verdict(verdict)]
+
+
+def _sentence(verdict: str, rows: tuple[DriftRow, ...], chosen: Chosen, rule: Rule, *, has_reference: bool) -> str:
+    if not has_reference:
+        return f"v{chosen.version} has no reference: register it with sample rows, or set a reference from its traffic."
+    if verdict == Verdict.TOO_FEW:
+        return f"Not enough data: {chosen.window_n:,} of {rule.minimum_rows:,} rows."
+    drifted = [row for row in rows if row.verdict in (Verdict.WATCH, Verdict.SEVERE) and not row.muted]
+    if drifted:
+        count = "1 column" if len(drifted) == 1 else f"{len(drifted)} columns"
+        window = _LEVEL_NAMES[Level(chosen.level or Level.HOUR)]
+        return f"{count} differ from the reference in the last {window}, first of all {drifted[0].feature} (PSI {drifted[0].psi or 0:.2f})."
+    return _TEXT[Verdict(verdict)]
+
+
+def info_of(reference: Reference | None) -> ReferenceInfo | None:
+    """Describe a reference."""
+    if reference is None:
+        return None
+    text = f"{reference.rows:,} training rows"
+    if reference.from_at and reference.until_at:
+        text = f"{reference.rows:,} rows of traffic, {reference.from_at:%-d %b} to {reference.until_at:%-d %b}"
+    return ReferenceInfo(reference.source, reference.rows, reference.created_at, text)
+
+
+def promise_of(rule: Rule, level: int, *, calibrated: bool) -> str:
+    """Say how often an alert is expected without drift."""
+    per_day = timedelta(days=1) / LENGTH[level]
+    a_year = drift.false_alarms_per_year(rule.alpha, rule.windows_in_a_row, per_day)
+    often = f"at most about one false alert in {_span(365 / a_year)}" if a_year else "no false alert"
+    basis = "calibrated on this endpoint's own windows" if calibrated else "uncalibrated: by the chi-squared alone until 10 healthy windows are seen"
+    return f"{often[0].upper()}{often[1:]}; {basis}."
+
+
+def _span(days: float) -> str:
+    if days >= 730:
+        return f"{days / 365:.0f} years"
+    return f"{days / 7:.0f} weeks" if days >= 14 else f"{days:.0f} days"
+
+
+def _importance_text(document: ReferenceDocument | None) -> str:
+    if document is None or not document.importance_of:
+        return "Ranked by the size of the shift alone: the reference has no output to associate the features with."
+    return f"Importance is the association with {document.importance_of.partition('.')[2]} in the training sample, as a share of all features."
+
+
+def _empty(endpoint: str, starts: tuple[datetime, ...], rule: Rule) -> DriftGrid:
+    return DriftGrid(
+        endpoint=endpoint,
+        model="",
+        version=None,
+        versions=(),
+        hours=starts,
+        rows=(),
+        verdict=Verdict.NO_DATA.value,
+        text=_TEXT[Verdict.NO_DATA],
+        window_at=None,
+        window_level=None,
+        window_n=0,
+        needed_n=rule.minimum_rows,
+        reference=None,
+        calibrated=False,
+        promise=promise_of(rule, Level.HOUR, calibrated=False),
+        importance_text="",
+    )

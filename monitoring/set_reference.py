@@ -1,0 +1,75 @@
+"""Choose what an endpoint's traffic is compared with: the training sample, or its own traffic of some days."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from django.db import transaction
+
+from access import audit
+from access.actors import Actor
+from access.permissions import require
+from access.rights import Right
+from core.clock import now
+from core.errors import Invalid
+from monitoring import bins
+from monitoring.errors import NoReference, NoSuchEndpoint
+from monitoring.models import Level, Reference, WindowProfile
+from monitoring.reference import document_of, ensure_reference
+from monitoring.windows import merged
+from registry.models import Version
+from serving.models import Endpoint
+
+MOST_DAYS = 90
+LEAST_ROWS = 500
+
+
+def set_reference(*, actor: Actor, endpoint: str, model: str, version: int, days: int | None = None, reason: str = "") -> Reference:
+    """Compare ``version`` at ``endpoint`` with its training sample (``days`` None) or its traffic of the last ``days``.
+
+    All its windows are judged again, with the counts made anew from their sketches. Raises
+    NoSuchEndpoint, NoReference when there is no sample or too little traffic, Invalid for the days.
+    """
+    require(actor, Right.MONITORING_EDIT, f"endpoint:{endpoint}")
+    if days is not None and not 1 <= days <= MOST_DAYS:
+        raise Invalid(f"days must be from 1 to {MOST_DAYS}, not {days}. Nothing was changed.", field="days")
+    if not Endpoint.objects.filter(name=endpoint).exists():
+        raise NoSuchEndpoint(f"There is no endpoint {endpoint}.")
+    row = Version.objects.filter(model__name=model, number=version).select_related("model").first()
+    training = ensure_reference(row) if row else None
+    if row is None or training is None:
+        raise NoReference(f"{model} v{version} came without sample rows, so there is nothing to compare with. Register it again with a sample.")
+    with transaction.atomic():
+        before = Reference.objects.select_for_update().filter(version=row, endpoint=endpoint, active=True).first()
+        Reference.objects.filter(version=row, endpoint=endpoint, active=True).update(active=False)
+        made = _of_traffic(actor, endpoint, row, training, days) if days else None
+        WindowProfile.objects.filter(endpoint=endpoint, model=model, version=version).update(dirty=True)
+        audit.record(
+            actor=actor,
+            verb="set reference",
+            subject_kind="endpoint",
+            subject_name=endpoint,
+            before={"reference": str(before.id) if before else "training"},
+            after={"reference": str(made.id) if made else "training", "version": version, "days": days},
+            reason=reason,
+        )
+    return made or training
+
+
+def _of_traffic(actor: Actor, endpoint: str, version: Version, training: Reference, days: int) -> Reference:
+    at = now()
+    since = at - timedelta(days=days)
+    windows = WindowProfile.objects.filter(endpoint=endpoint, model=version.model.name, version=version.number, level=Level.HOUR, start_at__gte=since)
+    total = merged(windows.order_by("start_at").iterator(chunk_size=50), training)
+    if total.n < LEAST_ROWS:
+        raise NoReference(f"{endpoint} answered {total.n:,} rows with v{version.number} in the last {days} days; a reference needs {LEAST_ROWS:,}.")
+    return Reference.objects.create(
+        version=version,
+        endpoint=endpoint,
+        source=Reference.Source.TRAFFIC,
+        rows=total.n,
+        document=bins.encode(bins.reference_from_profile(total, document_of(training))),
+        from_at=since,
+        until_at=at,
+        created_by=actor.name,
+    )
