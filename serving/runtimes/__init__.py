@@ -1,0 +1,1 @@
+"""What runs a build. One module per runtime; no Django."""

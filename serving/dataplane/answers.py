@@ -1,0 +1,129 @@
+"""Answers as bytes: the protocol's JSON and binary forms, named rows, and MLflow's predictions. Assembled by hand."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import orjson
+
+from serving.dataplane import ids, tensors
+from serving.dataplane.binary import to_bytes
+from serving.dataplane.decode import InferRequest, Parameters
+from serving.dataplane.errors import BadRequest
+from serving.dataplane.tensors import Array
+from serving.table import BuildEntry
+
+if TYPE_CHECKING:
+    from serving.dataplane.call import Call, Headers
+
+JSON = (b"content-type", b"application/json")
+_OCTETS = (b"content-type", b"application/octet-stream")
+_DATATYPE_OF = {np.dtype(kind): name for name, kind in tensors.NUMPY_OF.items()}
+Wish = list[tuple[int, bool]]
+"""Indices of the outputs wanted, and whether as binary."""
+
+
+class Answers:
+    """Renders what one slot answers. Everything that does not change from call to call is made beforehand."""
+
+    def __init__(self, endpoint: str, slot: str, entry: BuildEntry, outputs: list[str]) -> None:
+        self._endpoint, self._slot, self._entry, self._outputs = endpoint, slot, entry, outputs
+        self._labels = entry.signature.labels
+        self._fixed_headers = ((b"signalbox-slot", slot.encode()), (b"signalbox-version", str(entry.version).encode()))
+        start = orjson.dumps({"model_name": endpoint, "model_version": str(entry.version)})
+        self._start = start[:-1] + b',"parameters":{"prediction_id":"'
+        self._after_id = b'","slot":' + orjson.dumps(slot) + b"},"
+        self._heads = [b'{"name":' + orjson.dumps(name) + b',"datatype":"' for name in outputs]
+        self._all: Wish = [(index, False) for index in range(len(outputs))]
+
+    def wish_of(self, request: InferRequest) -> Wish | None:
+        """Read which outputs are wanted, and how; None for all as JSON. Raises BadRequest for one that does not exist."""
+        binary_by_default = _is_true(request.parameters, "binary_data_output")
+        if not request.outputs:
+            return [(index, True) for index in range(len(self._outputs))] if binary_by_default else None
+        wish = []
+        for output in request.outputs:
+            if output.name not in self._outputs:
+                raise BadRequest(f"unexpected inference output '{output.name}' for model '{self._endpoint}'. Its outputs are {self._outputs}.")
+            if _given(output.parameters, "classification"):
+                raise BadRequest("The classification extension is not supported. Ask for the outputs label and probabilities.")
+            binary = _is_true(output.parameters, "binary_data") if _given(output.parameters, "binary_data") else binary_by_default
+            wish.append((self._outputs.index(output.name), binary))
+        if len({index for index, _ in wish}) != len(wish):
+            raise BadRequest(f"An output of model '{self._endpoint}' is asked for twice. Ask for it once.")
+        return wish
+
+    def infer(self, call: Call, outputs: list[Array], start: int, stop: int) -> tuple[Headers, bytes]:
+        """The protocol's answer to rows ``start`` to ``stop`` of a batch."""
+        identifier = ids.text_of(call.id).encode()
+        parts = [self._start, identifier, self._after_id]
+        if call.request_id is not None:
+            parts += (b'"id":', orjson.dumps(call.request_id), b",")
+        parts.append(b'"outputs":[')
+        tail: list[bytes] = []
+        for index, binary in call.wanted or self._all:
+            self._output(index, outputs[index][start:stop], binary, parts, tail)
+        parts[-1] = b"}]}"
+        head = b"".join(parts)
+        headers = (b"signalbox-prediction-id", identifier), *self._fixed_headers
+        if not tail:
+            return (JSON, *headers), head
+        length = (b"inference-header-content-length", str(len(head)).encode())
+        return (_OCTETS, length, *headers), b"".join((head, *tail))
+
+    def _output(self, index: int, array: Array, binary: bool, parts: list[bytes], tail: list[bytes]) -> None:
+        datatype = _DATATYPE_OF[array.dtype].encode()
+        shape = ",".join(map(str, array.shape)).encode()
+        parts += (self._heads[index], datatype, b'","shape":[', shape)
+        if binary:
+            data = to_bytes(array)
+            tail.append(data)
+            parts += (b'],"parameters":{"binary_data_size":', str(len(data)).encode(), b"}", b"},")
+        else:
+            parts += (b'],"data":', tensors.to_json(array), b"},")
+
+    def rows(self, call: Call, outputs: list[Array], start: int, stop: int) -> tuple[Headers, bytes]:
+        """The answer to named rows: one object per row."""
+        identifier = ids.text_of(call.id)
+        answer: dict[str, Any] = {
+            "prediction_id": identifier,
+            "endpoint": self._endpoint,
+            "model": self._entry.model,
+            "version": self._entry.version,
+            "slot": self._slot,
+            "predictions": self._records([output[start:stop] for output in outputs]),
+        }
+        if call.request_id is not None:
+            answer["id"] = call.request_id
+        headers = (JSON, (b"signalbox-prediction-id", identifier.encode()), *self._fixed_headers)
+        return headers, orjson.dumps(answer)
+
+    def invocations(self, call: Call, outputs: list[Array], start: int, stop: int) -> tuple[Headers, bytes]:
+        """MLflow's answer: the labels, or the predicted values."""
+        first = _values(outputs[0][start:stop])
+        headers = (JSON, (b"signalbox-prediction-id", ids.text_of(call.id).encode()), *self._fixed_headers)
+        return headers, orjson.dumps({"predictions": first})
+
+    def _records(self, outputs: list[Array]) -> list[dict[str, Any]]:
+        columns = dict(zip(self._outputs, map(_values, outputs), strict=True))
+        probabilities = columns.get("probabilities")
+        if self._labels and probabilities and len(probabilities[0]) == len(self._labels):
+            columns["probabilities"] = [dict(zip(self._labels, row, strict=True)) for row in probabilities]
+        return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+
+
+def _values(array: Array) -> list[Any]:
+    """Give one JSON value per row: a scalar, or a list. FP32 keeps its own shortest digits."""
+    rows = len(array)
+    flat = orjson.loads(tensors.to_json(array))
+    width = len(flat) // rows
+    return flat if width == 1 else [flat[at : at + width] for at in range(0, len(flat), width)]
+
+
+def _given(parameters: Parameters | None, name: str) -> bool:
+    return parameters is not None and name in parameters
+
+
+def _is_true(parameters: Parameters | None, name: str) -> bool:
+    return parameters is not None and parameters.get(name) is True

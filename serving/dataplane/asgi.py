@@ -1,0 +1,82 @@
+"""The data plane as a plain ASGI application: all routes, no framework."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from serving.dataplane import catalog
+from serving.dataplane.call import Call, Headers, route_of
+from serving.dataplane.engine import Engine
+from serving.dataplane.errors import Failed, Oversized
+from serving.dataplane.problems import body_of
+
+logger = logging.getLogger(__name__)
+
+Receive = Callable[[], Awaitable[dict[str, Any]]]
+Send = Callable[[dict[str, Any]], Awaitable[None]]
+Answer = tuple[int, Headers, bytes]
+_CATALOG_BODY_BYTES = 2**20
+
+
+class Application:
+    """Answers from one engine. Bodies are read whatever their content type says, up to the endpoint's limit."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    async def __call__(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            return
+        try:
+            status, headers, body = await self._answer(scope, receive)
+        except _Gone:
+            return
+        except Exception:  # the edge: whatever fails is answered in the protocol's form
+            logger.exception("%s %s failed.", scope["method"], scope["path"])
+            status, headers, body = 500, (catalog.JSON,), body_of(Failed("Signalbox failed on this request. The server's log has the details."))
+        pairs = [*headers, (b"content-length", str(len(body)).encode())]
+        if self._engine.draining:
+            pairs.append((b"connection", b"close"))
+        await send({"type": "http.response.start", "status": status, "headers": pairs})
+        await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else body})
+
+    async def _answer(self, scope: dict[str, Any], receive: Receive) -> Answer:
+        route = route_of(scope["path"]) if scope["method"] == "POST" else None
+        limit = self._engine.body_limit(route.endpoint) if route else _CATALOG_BODY_BYTES
+        body = await _read(receive, limit)
+        headers = dict(scope["headers"])
+        if body is None:
+            return 413, (catalog.JSON,), body_of(Oversized(f"The body is over {limit} bytes, the limit here. Send less at once."))
+        if route is None:
+            return catalog.answer(self._engine, scope["method"], scope["path"], headers, body)
+        future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+
+        def reply(status: int, reply_headers: Headers, reply_body: bytes) -> None:
+            if not future.done():
+                future.set_result((status, reply_headers, reply_body))
+
+        self._engine.submit(Call(route, headers, body, reply))
+        return await future
+
+
+class _Gone(Exception):
+    """The client went away before its request was complete."""
+
+
+async def _read(receive: Receive, limit: int) -> bytes | None:
+    """Read the whole body; None if it is over ``limit``, and then the rest is read and dropped so that the connection lives."""
+    parts: list[bytes] = []
+    size = 0
+    while True:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise _Gone
+        part = message.get("body", b"")
+        size += len(part)
+        if size <= limit:
+            parts.append(part)
+        if not message.get("more_body", False):
+            return b"".join(parts) if size <= limit else None

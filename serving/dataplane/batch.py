@@ -1,0 +1,186 @@
+"""Batching without waiting: what has piled up in this turn of the event loop, or during the last run, runs together."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+
+from core.errors import SignalboxError
+from serving.dataplane.call import Call
+from serving.dataplane.tensors import Array
+
+if TYPE_CHECKING:
+    from serving.dataplane.live import Slot
+
+INLINE_US = 2000.0
+"""A run that is expected to take longer goes to a thread, so that the loop goes on reading."""
+Arrays = dict[str, Array]
+
+
+@dataclass(slots=True)
+class Batch:
+    """What the log keeps of an answered batch. ``given`` is what the callers sent, not what a policy made of it."""
+
+    given: Arrays
+    outputs: list[Array]
+    flags: Array
+    ids: list[bytes] = field(default_factory=list)
+    row_counts: list[int] = field(default_factory=list)
+    received_us: list[int] = field(default_factory=list)
+    latency_us: list[int] = field(default_factory=list)
+    request_ids: list[str | None] = field(default_factory=list)
+    key_ids: list[str | None] = field(default_factory=list)
+
+
+class Settler(Protocol):
+    """What takes the results: the engine."""
+
+    def settle(self, slot: Slot, calls: list[Call], joined: Joined, outputs: list[Array], run_s: float) -> None: ...
+    def refuse(self, call: Call, error: SignalboxError) -> None: ...
+    def expire(self, call: Call, now: float) -> bool: ...
+
+
+@dataclass(slots=True)
+class Joined:
+    """The rows of a batch: as sent, as run, and each row's flags (None: no row has any)."""
+
+    given: Arrays
+    arrays: Arrays
+    flags: Array | None
+    rows: int
+
+
+class Batcher:
+    """The queue of one slot. Everything but the run itself happens in the event loop's thread."""
+
+    def __init__(self, slot: Slot, settler: Settler, loop: asyncio.AbstractEventLoop, threads: ThreadPoolExecutor) -> None:
+        self._slot, self._settler, self._loop, self._threads = slot, settler, loop, threads
+        self.pending: deque[Call] = deque()
+        self.running: list[Call] = []
+        self._scheduled = False
+
+    def add(self, call: Call) -> None:
+        """Queue a call; it runs in the next turn of the loop, or after the run that is going on."""
+        self.pending.append(call)
+        if not self._scheduled and not self.running:
+            self._scheduled = True
+            self._loop.call_soon(self._flush)
+
+    def expire(self, now: float) -> None:
+        """Answer 504 to calls past their deadline; called from a timer while a run is going on."""
+        for call in [*self.running, *self.pending]:
+            self._settler.expire(call, now)
+
+    def _flush(self) -> None:
+        self._scheduled = False
+        while self.pending and not self.running:
+            calls = self._next()
+            joined = self._join(calls)
+            if joined is not None:
+                self._start(calls, joined)
+
+    def _next(self) -> list[Call]:
+        """Take calls in order while they fit into one batch: same row shapes, not more rows than pay off."""
+        build, pending = self._slot.build, self.pending
+        calls = [pending.popleft()]
+        if not self._slot.spec.batched:
+            return calls
+        room = build.max_batch - calls[0].rows
+        shapes = _row_shapes(calls[0]) if self._slot.spec.variable else None
+        while pending and pending[0].rows <= room and (shapes is None or _row_shapes(pending[0]) == shapes):
+            room -= pending[0].rows
+            calls.append(pending.popleft())
+        return calls
+
+    def _join(self, calls: list[Call]) -> Joined | None:
+        """Put the calls' rows together and check them; a call that is refused or late leaves ``calls``."""
+        now = time.perf_counter()
+        calls[:] = [call for call in calls if not self._settler.expire(call, now)]
+        if not calls:
+            return None
+        arrays, rows = _together([call.arrays for call in calls]), sum(call.rows for call in calls)
+        checks = self._slot.checks
+        if checks.are_clean(arrays):
+            return Joined(arrays, arrays, None, rows)
+        try:
+            checked, flags = checks.apply(arrays, rows)
+        except SignalboxError as error:
+            return self._join_the_others(calls, error)
+        return Joined(arrays, checked, flags, rows)
+
+    def _join_the_others(self, calls: list[Call], error: SignalboxError) -> Joined | None:
+        """One row of the batch is refused: refuse its call, with rows counted in that call, and go on with the others."""
+        if len(calls) == 1:
+            self._settler.refuse(calls[0], error)
+            return None
+        good: list[Call] = []
+        for call in calls:
+            try:
+                self._slot.checks.apply(call.arrays, call.rows)
+            except SignalboxError as own:
+                self._settler.refuse(call, own)
+            else:
+                good.append(call)
+        calls[:] = good
+        return self._join(calls) if calls else None
+
+    def _start(self, calls: list[Call], joined: Joined) -> None:
+        build = self._slot.build
+        if build.estimate_us(joined.rows) <= INLINE_US:
+            self._run_inline(calls, joined)
+            return
+        self.running = calls
+        future = self._threads.submit(_timed_run, self._slot, joined)
+        future.add_done_callback(lambda done: self._loop.call_soon_threadsafe(self._finish, done, calls, joined))
+
+    def _run_inline(self, calls: list[Call], joined: Joined) -> None:
+        try:
+            outputs, run_s = _timed_run(self._slot, joined)
+        except SignalboxError as error:
+            self._fail(calls, error)
+            return
+        self._settler.settle(self._slot, calls, joined, outputs, run_s)
+
+    def _finish(self, future: Future[tuple[list[Array], float]], calls: list[Call], joined: Joined) -> None:
+        self.running = []
+        try:
+            outputs, run_s = future.result()
+        except SignalboxError as error:
+            self._fail(calls, error)
+        else:
+            self._settler.settle(self._slot, calls, joined, outputs, run_s)
+        if self.pending and not self._scheduled:
+            self._flush()
+
+    def _fail(self, calls: list[Call], error: SignalboxError) -> None:
+        """The model failed. In a batch one call's rows may be to blame, so each then runs alone."""
+        if len(calls) == 1:
+            self._settler.refuse(calls[0], error)
+            return
+        for call in calls:
+            alone = [call]
+            joined = self._join(alone)
+            if joined is not None:
+                self._run_inline(alone, joined)
+
+
+def _timed_run(slot: Slot, joined: Joined) -> tuple[list[Array], float]:
+    start = time.perf_counter()
+    outputs = slot.build.run_split(joined.arrays, joined.rows)
+    return outputs, time.perf_counter() - start
+
+
+def _row_shapes(call: Call) -> list[tuple[int, ...]]:
+    return [array.shape[1:] for array in call.arrays.values()]
+
+
+def _together(parts: list[Arrays]) -> Arrays:
+    if len(parts) == 1:
+        return parts[0]
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}

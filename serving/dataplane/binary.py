@@ -1,0 +1,56 @@
+"""Tensors as raw little-endian bytes: Triton's binary data extension."""
+
+from __future__ import annotations
+
+import math
+import struct
+from collections.abc import Sequence
+
+import numpy as np
+
+from serving.dataplane.errors import BadRequest
+from serving.dataplane.tensors import NUMPY_OF, Array
+
+_LENGTH = struct.Struct("<I")
+
+
+def from_bytes(data: memoryview, datatype: str, shape: Sequence[int], where: str) -> Array:
+    """Read ``data`` as a tensor; raises BadRequest when the bytes are not exactly the shape's."""
+    count = math.prod(shape)
+    if datatype == "BYTES":
+        return _texts(data, count, where).reshape(shape)
+    kind = np.dtype(NUMPY_OF[datatype]).newbyteorder("<")
+    if len(data) != count * kind.itemsize:
+        raise BadRequest(f"{where}: {datatype} of the shape {list(shape)} is {count * kind.itemsize} bytes, got {len(data)}.")
+    if datatype == "BOOL":
+        return np.frombuffer(data, np.uint8).astype(np.bool_).reshape(shape)
+    array = np.frombuffer(data, kind).reshape(shape)
+    return array if array.flags.aligned else array.copy()
+
+
+def _texts(data: memoryview, count: int, where: str) -> Array:
+    """Read length-prefixed UTF-8 strings."""
+    texts: list[str] = []
+    offset, end = 0, len(data)
+    while offset < end:
+        start = offset + _LENGTH.size
+        if start > end or start + (length := _LENGTH.unpack_from(data, offset)[0]) > end:
+            raise BadRequest(f"{where}: the string {len(texts)} is cut off: its length goes past the {end} bytes of the tensor.")
+        try:
+            texts.append(str(data[start : start + length], "utf-8"))
+        except UnicodeDecodeError:
+            raise BadRequest(f"{where}: the string {len(texts)} is not UTF-8.") from None
+        offset = start + length
+    if len(texts) != count:
+        raise BadRequest(f"{where}: the shape has {count} strings, the bytes have {len(texts)}.")
+    array: Array = np.empty(count, dtype=np.object_)
+    array[:] = texts
+    return array
+
+
+def to_bytes(array: Array) -> bytes:
+    """Write a tensor, row-major, little-endian; BYTES with a 4-byte length before each element."""
+    if array.dtype == np.object_:
+        parts = (value if isinstance(value, bytes) else str(value).encode() for value in array.reshape(-1).tolist())
+        return b"".join(_LENGTH.pack(len(part)) + part for part in parts)
+    return np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("<")).tobytes()

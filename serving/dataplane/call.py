@@ -1,0 +1,103 @@
+"""One call on its way through the engine, whatever transport it came by, and the paths that lead to one."""
+
+from __future__ import annotations
+
+import copy
+import re
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from serving.dataplane.tensors import Array
+
+if TYPE_CHECKING:
+    from serving.dataplane.live import EndpointState, Slot
+
+Headers = tuple[tuple[bytes, bytes], ...]
+Reply = Callable[[int, Headers, bytes], None]
+Render = Callable[["Call", "list[Array]", int, int], tuple[Headers, bytes]]
+
+
+class Route(NamedTuple):
+    """Where a path leads; ``form`` is ``infer``, ``predict`` or ``invocations``."""
+
+    endpoint: str
+    version: str
+    form: str
+
+
+_PATH = re.compile(r"/v2/models/(?P<endpoint>[^/]+)(?:/versions/(?P<version>[^/]+))?/(?P<form>infer|predict|invocations)/?")
+
+
+def route_of(path: str) -> Route | None:
+    """Read a path that asks for a prediction; None for any other."""
+    match = _PATH.fullmatch(path)
+    return Route(match["endpoint"], match["version"] or "", match["form"]) if match else None
+
+
+class Call:
+    """A request for predictions. The transport fills the first part; the engine the rest.
+
+    ``received`` is on the performance counter's clock, ``received_us`` in microseconds since 1970.
+    """
+
+    __slots__ = (
+        "accept_encoding",
+        "api_key",
+        "arrays",
+        "authorization",
+        "body",
+        "content_type",
+        "counted",
+        "deadline",
+        "demo",
+        "done",
+        "encoding",
+        "endpoint",
+        "header_length",
+        "id",
+        "key_id",
+        "received",
+        "received_us",
+        "render",
+        "reply",
+        "request_id",
+        "route",
+        "rows",
+        "slot",
+        "sticky",
+        "wanted",
+    )
+
+    def __init__(self, route: Route, headers: dict[bytes, bytes], body: bytes, reply: Reply) -> None:
+        get = headers.get
+        self.route = route
+        self.body = body
+        self.reply: Reply | None = reply
+        self.authorization = get(b"authorization")
+        self.api_key = get(b"x-api-key")
+        self.encoding = get(b"content-encoding")
+        self.accept_encoding = get(b"accept-encoding")
+        self.header_length = get(b"inference-header-content-length")
+        self.content_type = get(b"content-type", b"")
+        self.sticky: str | bytes | None = get(b"signalbox-sticky-key")
+        self.demo = b"signalbox-demo" in headers
+        self.received = time.perf_counter()
+        self.received_us = time.time_ns() // 1000
+        self.done = self.counted = False
+        self.deadline = 0.0
+        self.id = b""
+        self.key_id: str | None = None
+        self.request_id: str | None = None
+        self.endpoint: EndpointState | None = None
+        self.slot: Slot | None = None
+        self.arrays: dict[str, Array] = {}
+        self.rows = 0
+        self.wanted: Any = None
+        self.render: Render | None = None
+
+    def shadow_of(self, slot: Slot) -> Call:
+        """Give a copy for a shadow slot: same id and rows, nobody to answer."""
+        other = copy.copy(self)
+        other.slot, other.reply, other.render, other.counted = slot, None, None, False
+        return other

@@ -1,0 +1,268 @@
+"""Every call of the protocol that is no prediction: health, metadata, statistics, the repository. Synchronous, from memory."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+import orjson
+
+from core.errors import SignalboxError
+from serving.dataplane import keys, metrics
+from serving.dataplane.answers import JSON
+from serving.dataplane.call import Headers
+from serving.dataplane.engine import Engine
+from serving.dataplane.errors import BadRequest, Busy, Denied, NotAllowed, Unknown, Unsupported
+from serving.dataplane.live import EndpointState, Slot
+from serving.dataplane.problems import body_of
+from serving.table import KeyEntry
+
+NAME = "signalbox"
+VERSION = "0.1.0"
+EXTENSIONS = ("binary_tensor_data", "model_repository", "model_configuration", "statistics")
+_TRACE_OFF = {"trace_level": ["OFF"], "trace_rate": "1000", "trace_count": "-1", "log_frequency": "0", "trace_file": "", "trace_mode": "triton"}
+_LOGGING = {"log_file": "", "log_info": True, "log_warning": True, "log_error": True, "log_verbose_level": 0, "log_format": "default"}
+_MODEL = r"/v2/models/(?P<endpoint>[^/]+)(?:/versions/(?P<version>[^/]+))?"
+Answer = tuple[int, Headers, bytes]
+_TEXT = ((b"content-type", b"text/plain; version=0.0.4; charset=utf-8"),)
+
+
+class Request:
+    """What a catalog call can read of a request."""
+
+    def __init__(self, engine: Engine, headers: dict[bytes, bytes], body: bytes, match: re.Match[str]) -> None:
+        self.engine, self.headers, self.body = engine, headers, body
+        self.parts = match.groupdict()
+
+    def key(self) -> KeyEntry:
+        return self.engine.authorize(self.headers.get(b"authorization"), self.headers.get(b"x-api-key"))
+
+    def endpoint(self) -> EndpointState:
+        """Give the endpoint in the path, if the key may see it."""
+        key, name = self.key(), self.parts["endpoint"]
+        keys.require_predict(key, name)
+        state = self.engine.routes.endpoints.get(name) if self.engine.routes else None
+        if state is None:
+            raise Unknown(f"Request for unknown model: '{name}' is not found")
+        return state
+
+    def slot(self) -> Slot:
+        """Give the slot that describes the endpoint, or the version in the path."""
+        endpoint, version = self.endpoint(), self.parts.get("version")
+        return endpoint.candidates(version)[0] if version else endpoint.front
+
+    def visible(self) -> list[EndpointState]:
+        key = self.key()
+        states = self.engine.routes.endpoints.values() if self.engine.routes else ()
+        return [state for state in states if keys.may_predict(key, state.name)]
+
+
+def _live(_: Request) -> Any:
+    return {"live": True}
+
+
+def _ready(request: Request) -> Any:
+    if not request.engine.is_ready:
+        raise _NotReady("{}")
+    return {"ready": True}
+
+
+def _server(_: Request) -> Any:
+    return {"name": NAME, "version": VERSION, "extensions": list(EXTENSIONS)}
+
+
+def _metadata(request: Request) -> Any:
+    slot, endpoint = request.slot(), request.endpoint()
+    signature = slot.entry.signature
+    tensors = {
+        side: [{"name": tensor.name, "datatype": tensor.datatype, "shape": list(tensor.shape)} for tensor in getattr(signature, side)]
+        for side in ("inputs", "outputs")
+    }
+    properties = {"model": slot.entry.model, "build": slot.entry.kind, "slot": slot.name}
+    versions = sorted({each.version for each in endpoint.slots}, key=int)
+    return {"name": endpoint.name, "versions": versions, "platform": "onnx_onnxv1", **tensors, "properties": properties}
+
+
+def _model_ready(request: Request) -> Any:
+    endpoint = request.endpoint()
+    endpoint.candidates(request.parts.get("version") or "")
+    return {"name": endpoint.name, "ready": True}
+
+
+def _config(request: Request) -> Any:
+    slot, endpoint = request.slot(), request.endpoint()
+    signature, batched = slot.entry.signature, slot.spec.batched
+
+    def tensors(side: Any) -> list[dict[str, Any]]:
+        return [{"name": t.name, "data_type": _triton_type(t.datatype), "dims": list(t.shape[1:] if batched else t.shape)} for t in side]
+
+    return {
+        "name": endpoint.name,
+        "platform": "onnxruntime_onnx",
+        "backend": "onnxruntime",
+        "max_batch_size": endpoint.limits.max_rows if batched else 0,
+        "input": tensors(signature.inputs),
+        "output": tensors(signature.outputs),
+    }
+
+
+def _triton_type(datatype: str) -> str:
+    return "TYPE_STRING" if datatype == "BYTES" else f"TYPE_{datatype}"
+
+
+def _stats(request: Request) -> Any:
+    slots = request.endpoint().slots
+    version = request.parts.get("version")
+    if version:
+        slots = request.endpoint().candidates(version)
+    return {"model_stats": [_slot_stats(slot) for slot in slots]}
+
+
+def _all_stats(request: Request) -> Any:
+    return {"model_stats": [_slot_stats(slot) for state in request.visible() for slot in state.slots]}
+
+
+def _slot_stats(slot: Slot) -> dict[str, Any]:
+    stats = slot.stats
+    zero = {"count": 0, "ns": 0}
+    run = {"count": stats.batches, "ns": int(stats.run_us * 1000)}
+    queue_us = max(0.0, stats.success_us - stats.run_us)
+    return {
+        "name": slot.endpoint_name,
+        "version": slot.version,
+        "last_inference": stats.last_ms,
+        "inference_count": stats.rows,
+        "execution_count": stats.batches,
+        "inference_stats": {
+            "success": {"count": stats.success_count, "ns": int(stats.success_us * 1000)},
+            "fail": {"count": stats.fail_count, "ns": int(stats.fail_us * 1000)},
+            "queue": {"count": stats.success_count, "ns": int(queue_us * 1000)},
+            "compute_input": zero,
+            "compute_infer": run,
+            "compute_output": zero,
+            "cache_hit": zero,
+            "cache_miss": zero,
+        },
+        "batch_stats": [],
+    }
+
+
+def _index(request: Request) -> Any:
+    document = _document(request.body)
+    entries = []
+    for state in request.visible():
+        versions = sorted({slot.version for slot in state.slots}, key=int)
+        entries += [{"name": state.name, "version": version, "state": "READY", "reason": ""} for version in versions]
+        if not state.slots and document.get("ready") is not True:
+            entries.append({"name": state.name, "version": "", "state": "UNAVAILABLE", "reason": "no model in any slot"})
+    return entries
+
+
+def _document(body: bytes) -> dict[str, Any]:
+    if not body:
+        return {}
+    try:
+        document = orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        raise BadRequest(f"The body is not valid JSON: {error}.") from None
+    if not isinstance(document, dict):
+        raise BadRequest("The body must be a JSON object, or empty.")
+    return document
+
+
+def _load(request: Request) -> Any:
+    """Loading what is deployed is done already; everything else is the console's."""
+    _require_operator(request, "load")
+    state = request.endpoint()
+    if not state.slots or (_document(request.body).get("parameters") or {}).keys() - {"unload_dependents"}:
+        raise BadRequest(f"'{state.name}' cannot be loaded with files or a configuration here. Register a version and deploy it into a slot in the console.")
+    return None
+
+
+def _unload(request: Request) -> Any:
+    _require_operator(request, "unload")
+    name = request.endpoint().name
+    raise BadRequest(f"'{name}' cannot be unloaded here, its callers would fail. Empty its slots, or delete the endpoint, in the console.")
+
+
+def _require_operator(request: Request, verb: str) -> None:
+    key = request.key()
+    if not {"operate", "admin"}.intersection(key.scopes):
+        raise Denied(f"The API key {key.id} lacks the scope operate, which {verb} needs. Endpoints are deployed in the console.")
+
+
+def _constant(document: Any) -> Callable[[Request], Any]:
+    def answer(request: Request) -> Any:
+        request.key()
+        return document
+
+    return answer
+
+
+def _unsupported(what: str) -> Callable[[Request], Any]:
+    def answer(request: Request) -> Any:
+        request.key()
+        raise Unsupported(f"{what} is not supported. Send tensors in the request's body.")
+
+    return answer
+
+
+class _NotReady(Busy):
+    """Readiness has the protocol's own body instead of an error."""
+
+
+_MEMORY = r"/v2/(?:systemsharedmemory|cudasharedmemory)(?:/region/[^/]+)?"
+_ROUTES: list[tuple[re.Pattern[str], dict[str, Callable[[Request], Any]]]] = [
+    (re.compile(pattern + "/?"), methods)
+    for pattern, methods in [
+        ("/v2/health/live", {"GET": _live}),
+        ("/v2/health/ready", {"GET": _ready}),
+        ("/v2", {"GET": _server}),
+        ("/metrics", {"GET": metrics.page}),
+        ("/v2/models/stats", {"GET": _all_stats}),
+        (_MODEL, {"GET": _metadata}),
+        (_MODEL + "/ready", {"GET": _model_ready}),
+        (_MODEL + "/config", {"GET": _config}),
+        (_MODEL + "/stats", {"GET": _stats}),
+        ("/v2/repository/index", {"POST": _index}),
+        ("/v2/repository/models/(?P<endpoint>[^/]+)/load", {"POST": _load}),
+        ("/v2/repository/models/(?P<endpoint>[^/]+)/unload", {"POST": _unload}),
+        (_MEMORY + "/status", {"GET": _constant([])}),
+        (_MEMORY + "/unregister", {"POST": _constant(None)}),
+        (_MEMORY + "/register", {"POST": _unsupported("Shared memory")}),
+        (r"/v2(?:/models/[^/]+)?/trace/setting", {"GET": _constant(_TRACE_OFF), "POST": _unsupported("Tracing")}),
+        ("/v2/logging", {"GET": _constant(_LOGGING), "POST": _unsupported("Changing the log's settings")}),
+        (_MODEL + "/(?:generate|generate_stream|infer_stream)", {"POST": _unsupported("Generation")}),
+        (_MODEL + "/(?:infer|predict|invocations)", {"POST": _unsupported("This form")}),
+    ]
+]
+
+
+def answer(engine: Engine, method: str, path: str, headers: dict[bytes, bytes], body: bytes) -> Answer:
+    """Answer any call that is no prediction, errors too."""
+    try:
+        return _found(engine, method, path, headers, body)
+    except _NotReady:
+        return 503, (JSON, (b"retry-after", b"1")), b'{"ready":false}'
+    except SignalboxError as error:
+        extra = getattr(error, "headers", ())
+        retry = ((b"retry-after", b"1"),) if isinstance(error, Busy) else ()
+        return error.status, (JSON, *extra, *retry), body_of(error)
+
+
+def _found(engine: Engine, method: str, path: str, headers: dict[bytes, bytes], body: bytes) -> Answer:
+    for pattern, methods in _ROUTES:
+        match = pattern.fullmatch(path)
+        if match is None:
+            continue
+        handler = methods.get("GET" if method == "HEAD" else method)
+        if handler is None:
+            error = NotAllowed(f"{method} is not allowed on {path}. Use {' or '.join(methods)}.")
+            error.headers = ((b"allow", ", ".join(methods).encode()),)
+            raise error
+        document = handler(Request(engine, headers, body, match))
+        if isinstance(document, bytes):
+            return 200, _TEXT, document
+        return 200, (JSON,), b"" if document is None else orjson.dumps(document)
+    raise Unknown(f"There is no {path} here. The protocol's paths begin with /v2; the console has its own address.")

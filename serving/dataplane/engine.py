@@ -1,0 +1,258 @@
+"""The engine: key, limits, decoding, choice of a slot, batch, answer, log. Knows no transport; one per process.
+
+Everything here runs in the event loop's thread. A transport makes a ``Call`` and gets its answer by
+``call.reply``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+
+import numpy as np
+
+from core.errors import SignalboxError
+from serving.dataplane import bodies, keys
+from serving.dataplane.answers import JSON
+from serving.dataplane.batch import Batch, Batcher, Joined
+from serving.dataplane.call import Call, Headers
+from serving.dataplane.counts import TrafficCounts
+from serving.dataplane.errors import Busy, Failed, Late, Oversized, Unknown
+from serving.dataplane.forms import FORMS
+from serving.dataplane.ids import IdMaker
+from serving.dataplane.live import EndpointState, Routes, Slot, SlotStats
+from serving.dataplane.log import PredictionLog
+from serving.dataplane.problems import body_of
+from serving.dataplane.tensors import Array
+from serving.segments import FLAG_DEMO, FLAG_OUT_OF_BOUNDS, FLAG_UNSEEN_CATEGORY
+from serving.table import KeyEntry
+
+logger = logging.getLogger(__name__)
+
+_WATCH_S = 0.05
+_LARGEST_BODY_BYTES = 64 * 2**20
+_SHADOW_BACKLOG = 1000
+_IN_DOUBT = FLAG_OUT_OF_BOUNDS | FLAG_UNSEEN_CATEGORY
+_UNKNOWN = "Request for unknown model: '{}' is not found"
+
+
+class Engine:
+    """``routes`` is what answers; it is replaced as a whole by ``adopt``."""
+
+    def __init__(self, log: PredictionLog, counts: TrafficCounts, loop: asyncio.AbstractEventLoop) -> None:
+        self.log, self.counts = log, counts
+        self.routes: Routes | None = None
+        self.draining = False
+        self.stats: dict[tuple[str, str, str], SlotStats] = {}
+        self._loop = loop
+        self._threads = ThreadPoolExecutor(max_workers=4, thread_name_prefix="heavy-build")
+        self._make_id = IdMaker().make
+        self._watch()
+
+    @property
+    def is_ready(self) -> bool:
+        return self.routes is not None and not self.draining
+
+    def adopt(self, routes: Routes) -> None:
+        """Answer from ``routes`` from now on. Calls in flight finish in the slots that took them."""
+        for endpoint in routes.endpoints.values():
+            for slot in endpoint.slots:
+                if not hasattr(slot, "batcher"):
+                    slot.batcher = Batcher(slot, self, self._loop, self._threads)
+                    slot.stats = self.stats.setdefault((endpoint.name, slot.name, slot.version), SlotStats())
+        self.routes = routes
+
+    def body_limit(self, endpoint: str) -> int:
+        """Give how many bytes of a body a transport should read for ``endpoint``."""
+        state = self.routes.endpoints.get(endpoint) if self.routes else None
+        return state.limits.max_body_bytes if state else _LARGEST_BODY_BYTES
+
+    def submit(self, call: Call) -> None:
+        """Take a call; its ``reply`` is called once, now or later."""
+        try:
+            self._take(call)
+        except SignalboxError as error:
+            self.refuse(call, error)
+        except Exception:  # the edge: one call's failure must not reach another
+            logger.exception("A call to %s failed.", call.route.endpoint)
+            self.refuse(call, Failed("Signalbox failed on this request. The server's log has the details."))
+
+    def authorize(self, authorization: bytes | None, api_key: bytes | None) -> KeyEntry:
+        """Give the key of a request; raises Unauthorized, or Busy before the first route table."""
+        return self._routes().keys.check(authorization, api_key)
+
+    def _routes(self) -> Routes:
+        if self.routes is None:
+            raise Busy("The data plane has no route table yet. Try again in a moment.")
+        return self.routes
+
+    def _take(self, call: Call) -> None:
+        name = call.route.endpoint
+        routes = self._routes()
+        key = routes.keys.check(call.authorization, call.api_key)
+        endpoint = routes.endpoints.get(name)
+        keys.require_predict(key, name)
+        if endpoint is None:
+            raise Unknown(_UNKNOWN.format(name))
+        call.endpoint = endpoint
+        self._admit(call, endpoint)
+        call.key_id = key.id
+        call.id = self._make_id()
+        slot = FORMS[call.route.form](call, endpoint)
+        endpoint.in_flight += 1
+        call.counted = True
+        slot.batcher.add(call)
+        for shadow in endpoint.shadows:
+            if shadow is not slot and shadow.spec.inputs == slot.spec.inputs:
+                self._add_shadow(call, shadow)
+
+    def _admit(self, call: Call, endpoint: EndpointState) -> None:
+        limits = endpoint.limits
+        if len(call.body) > limits.max_body_bytes:
+            raise Oversized(f"The body has {len(call.body)} bytes; '{endpoint.name}' takes at most {limits.max_body_bytes}. Send fewer rows at once.")
+        if endpoint.in_flight >= limits.max_concurrency:
+            raise Busy(f"'{endpoint.name}' is busy with {endpoint.in_flight} requests in this process, its limit. Try again in a second.")
+        call.deadline = call.received + endpoint.timeout_s
+        if call.encoding:
+            call.body = bodies.unpack(call.body, call.encoding, limits.max_body_bytes)
+
+    def _add_shadow(self, call: Call, slot: Slot) -> None:
+        """Copy a call to a shadow slot, unless that slot cannot keep up."""
+        if len(slot.batcher.pending) < _SHADOW_BACKLOG:
+            slot.batcher.add(call.shadow_of(slot))
+
+    def settle(self, slot: Slot, calls: list[Call], joined: Joined, outputs: list[Array], run_s: float) -> None:
+        """Answer the calls of a batch that has run, count them and hand them to the log."""
+        now = time.perf_counter()
+        counts = self.counts.of(slot.endpoint_name, slot.name, slot.entry.version)
+        batch = self._batch(slot, calls, joined, outputs, now) if slot.log_policy != "off" else None
+        answers: list[tuple[Call, Headers, bytes]] = []
+        start = 0
+        for call in calls:
+            stop = start + call.rows
+            latency_us = (now - call.received) * 1e6
+            counts.add_latency(latency_us)
+            slot.stats.success_us += latency_us
+            if call.render is not None:
+                answers.append((call, *call.render(call, outputs, start, stop)))
+            start = stop
+        counts.requests += len(calls)
+        counts.rows += joined.rows
+        if joined.flags is not None:
+            counts.flagged += int(np.count_nonzero(joined.flags & _IN_DOUBT))
+        self._add_stats(slot, calls, joined.rows, run_s)
+        if batch is not None and slot.log_policy == "durable":
+            self.log.append(slot, batch, partial(self._written, answers))
+            return
+        if batch is not None:
+            self.log.append(slot, batch)
+        for call, headers, body in answers:
+            self._answer(call, 200, headers, body)
+
+    def _batch(self, slot: Slot, calls: list[Call], joined: Joined, outputs: list[Array], now: float) -> Batch | None:
+        """Make what is logged of a batch; with the policy ``sampled`` only the share that the ids' hash chooses."""
+        flags = np.zeros(joined.rows, np.int32) if joined.flags is None else joined.flags
+        given = joined.given
+        if any(call.demo for call in calls):
+            flags = flags | np.repeat(np.array([FLAG_DEMO if call.demo else 0 for call in calls], np.int32), [call.rows for call in calls])
+        if slot.log_policy == "sampled":
+            kept = [_is_sampled(call.id, slot.log_share) for call in calls]
+            if not any(kept):
+                return None
+            if not all(kept):
+                rows = np.repeat(kept, [call.rows for call in calls])
+                calls = [call for call, keep in zip(calls, kept, strict=True) if keep]
+                flags, outputs = flags[rows], [output[rows] for output in outputs]
+                given = {name: array[rows] for name, array in given.items()}
+        return Batch(
+            given,
+            outputs,
+            flags,
+            [call.id for call in calls],
+            [call.rows for call in calls],
+            [call.received_us for call in calls],
+            [int((now - call.received) * 1e6) for call in calls],
+            [call.request_id for call in calls],
+            [call.key_id for call in calls],
+        )
+
+    def _add_stats(self, slot: Slot, calls: list[Call], rows: int, run_s: float) -> None:
+        stats = slot.stats
+        stats.batches += 1
+        stats.rows += rows
+        stats.success_count += len(calls)
+        stats.run_us += run_s * 1e6
+        stats.last_ms = calls[-1].received_us // 1000
+
+    def _written(self, answers: list[tuple[Call, Headers, bytes]], safe: bool) -> None:
+        """Called in the log's thread: the durable batch is safe, or cannot be made so."""
+        self._loop.call_soon_threadsafe(self._answer_written, answers, safe)
+
+    def _answer_written(self, answers: list[tuple[Call, Headers, bytes]], safe: bool) -> None:
+        for call, headers, body in answers:
+            if safe:
+                self._answer(call, 200, headers, body)
+            else:
+                self.refuse(call, Busy("The prediction could not be logged, and this endpoint answers only what is logged. The server's disk may be full."))
+
+    def refuse(self, call: Call, error: SignalboxError) -> None:
+        """Answer a call with an error, and count it: the caller's mistakes and ours apart."""
+        if call.done:
+            return
+        slot = call.slot
+        name = call.endpoint.name if call.endpoint else ""
+        counts = self.counts.of(name, slot.name if slot and error.status >= 500 else "", slot.entry.version if slot and error.status >= 500 else 0)
+        counts.requests += 1
+        counts.refused += error.status < 500
+        counts.errors += error.status >= 500
+        counts.add_latency((time.perf_counter() - call.received) * 1e6)
+        if slot is not None:
+            slot.stats.fail_count += 1
+            slot.stats.fail_us += (time.perf_counter() - call.received) * 1e6
+        if error.status >= 500 and error.__cause__ is not None:
+            logger.warning("%s: %s", name, error.message)
+        headers: Headers = (JSON, (b"retry-after", b"1")) if isinstance(error, Busy) else (JSON,)
+        self._answer(call, error.status, headers, body_of(error))
+
+    def expire(self, call: Call, now: float) -> bool:
+        """Answer 504 if the deadline has passed; tells whether the call needs no run (any more)."""
+        if not call.done and now > call.deadline:
+            self.refuse(call, Late(f"'{call.route.endpoint}' did not answer in time. Send fewer rows, or raise the endpoint's timeout."))
+        return call.done
+
+    def _answer(self, call: Call, status: int, headers: Headers, body: bytes) -> None:
+        if call.done:
+            return
+        call.done = True
+        if call.counted and call.endpoint is not None:
+            call.endpoint.in_flight -= 1
+        if call.reply is None:
+            return
+        if call.accept_encoding and len(body) >= bodies.COMPRESS_FROM_BYTES:
+            body, encoding = bodies.pack(body, call.accept_encoding)
+            if encoding:
+                headers = (*headers, (b"content-encoding", encoding))
+        call.reply(status, headers, body)
+
+    def _watch(self) -> None:
+        """Answer 504 in time for calls behind a run that takes longer than their deadline."""
+        self._loop.call_later(_WATCH_S, self._watch)
+        if self.routes is None:
+            return
+        now = time.perf_counter()
+        for endpoint in self.routes.endpoints.values():
+            for slot in endpoint.slots:
+                if slot.batcher.running:
+                    slot.batcher.expire(now)
+
+    def close(self) -> None:
+        """End the threads of heavy builds."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+
+def _is_sampled(identifier: bytes, share: float) -> bool:
+    """Choose by the id's last 32 random bits, so that every process and a later reader choose alike."""
+    return int.from_bytes(identifier[-4:], "big") < share * 2**32

@@ -1,0 +1,70 @@
+"""The data plane's refusals.
+
+SignalboxError
+├── BadRequest      400  the body, a tensor or a value is wrong
+├── Unauthorized    401  no key, or one that does not hold
+├── Denied          403  the key may not do this here
+├── Unknown         404  no such endpoint, version or path
+├── NotAllowed      405
+├── Oversized       413
+├── Unreadable      415  a content encoding that is not known
+├── Failed          500  the model failed
+├── Unsupported     501
+├── Busy            503  too much at once, or nothing to answer with; Retry-After is sent
+└── Late            504  the deadline passed
+"""
+
+from __future__ import annotations
+
+from core.errors import Forbidden, Invalid, NotFound, NotSignedIn, SignalboxError, TooLarge, Unavailable
+
+
+class BadRequest(Invalid):
+    pass
+
+
+class Unauthorized(NotSignedIn):
+    pass
+
+
+class Denied(Forbidden):
+    pass
+
+
+class Unknown(NotFound):
+    pass
+
+
+class NotAllowed(SignalboxError):
+    code = "not_allowed"
+    status = 405
+    headers: tuple[tuple[bytes, bytes], ...] = ()
+
+
+class Oversized(TooLarge):
+    pass
+
+
+class Unreadable(SignalboxError):
+    code = "unreadable"
+    status = 415
+
+
+class Failed(SignalboxError):
+    code = "failed"
+    status = 500
+
+
+class Unsupported(SignalboxError):
+    code = "unsupported"
+    status = 501
+
+
+class Busy(Unavailable):
+    pass
+
+
+class Late(SignalboxError):
+    code = "late"
+    status = 504
+    retryable = True

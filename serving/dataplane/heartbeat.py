@@ -1,0 +1,104 @@
+"""Tells Postgres each second that this process lives and what it serves, and writes its traffic counts."""
+
+from __future__ import annotations
+
+import logging
+import os
+import resource
+import socket
+import threading
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import psycopg
+from psycopg.types.json import Jsonb
+
+from core.clock import now
+from serving.dataplane.counts import TrafficCounts
+from serving.dataplane.engine import Engine
+from serving.dataplane.postgres import Away, Link
+
+logger = logging.getLogger(__name__)
+
+_BEAT_S = 1.0
+_COUNTS_EVERY = 2
+_SPOOL_EVERY = 5
+_UPSERT = """
+INSERT INTO serving_dataplaneprocess
+    (id, host, pid, table_revision, ready, builds, memory_bytes, spooled_segments, lost_predictions, started_at, seen_at)
+VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)
+ON CONFLICT (id) DO UPDATE SET
+    table_revision = EXCLUDED.table_revision, ready = EXCLUDED.ready, builds = EXCLUDED.builds, memory_bytes = EXCLUDED.memory_bytes,
+    spooled_segments = EXCLUDED.spooled_segments, lost_predictions = EXCLUDED.lost_predictions, seen_at = EXCLUDED.seen_at
+"""
+_FORGET = "DELETE FROM serving_dataplaneprocess WHERE id = %s OR seen_at < now() - interval '1 day'"
+
+
+class Heartbeat:
+    """A thread with a connection of its own."""
+
+    def __init__(self, process: UUID, engine: Engine, counts: TrafficCounts, link: Link) -> None:
+        self._process, self._engine, self._counts, self._link = process, engine, counts, link
+        self._started_at = now()
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="heartbeat", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Write the last counts and take the process's row away."""
+        self._stopping.set()
+        self._thread.join(timeout=5)
+
+    def _run(self) -> None:
+        beats = 0
+        while not self._stopping.wait(_BEAT_S):
+            beats += 1
+            if beats % _SPOOL_EVERY == 0:
+                self._engine.log.look_for_spooled()
+            self._write(self._beat)
+            if beats % _COUNTS_EVERY == 0:
+                self._write(self._counts.write)
+                self._counts.forget_oldest()
+        self._write(self._counts.write)
+        self._write(lambda connection: connection.execute(_FORGET, [self._process]))
+        self._link.close()
+
+    def _write(self, work: Any) -> None:
+        try:
+            self._link.run(work)
+        except Away:
+            pass  # the next beat tries again; counts are kept
+        except psycopg.Error as error:
+            logger.warning("Postgres refuses a heartbeat: %s", error)
+        except Exception:  # the thread's edge
+            logger.exception("A heartbeat failed.")
+
+    def _beat(self, connection: psycopg.Connection[Any]) -> None:
+        engine, log = self._engine, self._engine.log
+        routes = engine.routes
+        builds = [] if routes is None else [{"digest": entry.digest, "error": routes.errors.get(entry.digest, "")} for entry in routes.table.builds]
+        values = [
+            self._process,
+            socket.gethostname(),
+            os.getpid(),
+            routes.revision if routes else 0,
+            engine.is_ready,
+            Jsonb(builds),
+            _memory_bytes(),
+            log.spooled_segments,
+            log.lost_predictions,
+            self._started_at,
+            now(),
+        ]
+        connection.execute(_UPSERT, values)
+
+
+def _memory_bytes() -> int:
+    """Give the resident memory; where there is no /proc, the most that it has been."""
+    try:
+        return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except OSError:
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

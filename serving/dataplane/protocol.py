@@ -1,0 +1,232 @@
+"""uvicorn's httptools protocol, with a short way for predictions: they never become an ASGI scope or a task.
+
+Everything that is not ``POST .../infer`` (or predict, or invocations) goes on to the ASGI application.
+Order on a connection is uvicorn's own: an ``Exchange`` takes the place of its request-response cycle.
+"""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+from typing import Any, ClassVar
+from urllib.parse import unquote_to_bytes
+
+import httptools
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from core.errors import SignalboxError
+from serving.dataplane.call import Call, Headers, Route, route_of
+from serving.dataplane.engine import Engine
+from serving.dataplane.errors import BadRequest, Oversized
+from serving.dataplane.problems import body_of
+
+_STATUS_LINES = {status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode() for status in HTTPStatus}
+_CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+_HEAD_LIMIT_BYTES = 65_536
+_DISCARDED_AT_MOST_BYTES = 64 * 2**20
+"""A body over its limit is read and dropped up to here, so that the connection can be kept; beyond, it is closed."""
+_MOST_ROUTES = 4096
+
+
+class _NoEvent:
+    """Stands in for the event that a cycle's ASGI task waits on; nobody waits here."""
+
+    def set(self) -> None:
+        pass
+
+
+class Exchange:
+    """One prediction request and its answer on a connection."""
+
+    __slots__ = ("complete", "disconnected", "headers", "keep_alive", "limit", "parts", "protocol", "response_complete", "route", "size", "started")
+    message_event: ClassVar[_NoEvent] = _NoEvent()
+
+    def __init__(self, protocol: PredictProtocol, route: Route, headers: list[tuple[bytes, bytes]], keep_alive: bool) -> None:
+        self.protocol, self.route, self.headers, self.keep_alive = protocol, route, headers, keep_alive
+        self.parts: list[bytes] = []
+        self.size = 0
+        self.limit = protocol.engine.body_limit(route.endpoint)
+        self.complete = self.started = self.response_complete = self.disconnected = False
+
+    def start(self) -> None:
+        """It is this request's turn on the connection."""
+        self.started = True
+        if self.complete:
+            self.submit()
+
+    def submit(self) -> None:
+        """The body is complete: hand it to the engine."""
+        engine = self.protocol.engine
+        parts = self.parts
+        if self.size > self.limit:
+            text = f"The body has {self.size} bytes, '{self.route.endpoint}' takes at most {self.limit}. Send fewer rows at once."
+            engine.refuse(Call(self.route, {}, b"", self.reply), Oversized(text))
+            return
+        engine.submit(Call(self.route, dict(self.headers), parts[0] if len(parts) == 1 else b"".join(parts), self.reply))
+
+    def reply(self, status: int, headers: Headers, body: bytes) -> None:
+        """Write the answer in one piece."""
+        self.response_complete = True
+        protocol = self.protocol
+        if self.disconnected or protocol.transport.is_closing():
+            return
+        if protocol.engine.draining:
+            self.keep_alive = False
+        protocol.transport.write(_response(status, headers, body, protocol.fixed_headers(), self.keep_alive))
+        if not self.keep_alive:
+            protocol.transport.close()
+        protocol.on_response_complete()
+
+
+def _response(status: int, headers: Headers, body: bytes, fixed: bytes, keep_alive: bool) -> bytes:
+    parts = [_STATUS_LINES[status], fixed, b"content-length: %d\r\n" % len(body)]
+    for name, value in headers:
+        parts += (name, b": ", value, b"\r\n")
+    parts += (b"\r\n" if keep_alive else b"connection: close\r\n\r\n", body)
+    return b"".join(parts)
+
+
+class PredictProtocol(HttpToolsProtocol):
+    """One connection. ``engine`` is set on a subclass by ``bound_to``."""
+
+    engine: ClassVar[Engine]
+    _routes: ClassVar[dict[bytes, Route | None]]
+    _head_bytes = 0
+    _idle_since = 0.0
+    _date: ClassVar[tuple[Any, bytes]] = (None, b"")
+
+    def on_message_begin(self) -> None:
+        self.url = b""
+        self.headers = []
+        self.expect_100_continue = False
+        self._head_bytes = 0
+
+    def on_url(self, url: bytes) -> None:
+        self._count_head(len(url))
+        self.url += url
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self._count_head(len(name) + len(value))
+        super().on_header(name, value)
+
+    def _count_head(self, size: int) -> None:
+        self._head_bytes += size
+        if self._head_bytes > _HEAD_LIMIT_BYTES:
+            raise ValueError("the request's head is too large")
+
+    def on_headers_complete(self) -> None:
+        parser = self.parser
+        route = self._route() if parser.get_method() == b"POST" and not parser.should_upgrade() else None
+        if route is None:
+            self._hand_on()
+            return
+        exchange = Exchange(self, route, self.headers, parser.get_http_version() != "1.0" and parser.should_keep_alive())
+        before, self.cycle = self.cycle, exchange  # type: ignore[assignment]  # it has what the base class uses of a cycle
+        if self._declared() > exchange.limit + _DISCARDED_AT_MOST_BYTES:
+            exchange.keep_alive = False
+            exchange.size = self._declared()
+            exchange.complete = True
+        elif self.expect_100_continue and self._declared() <= exchange.limit:
+            self.transport.write(_CONTINUE)
+        if before is None or before.response_complete:
+            exchange.start()
+        else:
+            self.flow.pause_reading()
+            self.pipeline.appendleft((exchange, None))  # type: ignore[arg-type]  # _start_asgi_task knows it
+
+    def _declared(self) -> int:
+        length = dict(self.headers).get(b"content-length", b"0")
+        return int(length) if length.isdigit() else 0
+
+    def _route(self) -> Route | None:
+        routes = self._routes
+        if self.url in routes:
+            return routes[self.url]
+        route = route_of(unquote_to_bytes(httptools.parse_url(self.url).path).decode("utf-8", "replace"))
+        if len(routes) < _MOST_ROUTES:
+            routes[self.url] = route
+        return route
+
+    def _hand_on(self) -> None:
+        """Let the base class make its scope and cycle, as if it had seen the request from its beginning."""
+        url, headers, expects = self.url, self.headers, self.expect_100_continue
+        super().on_message_begin()
+        self.url, self.expect_100_continue = url, expects
+        self.headers.extend(headers)
+        super().on_headers_complete()
+
+    def _start_asgi_task(self, cycle: Any, app: Any) -> None:
+        if isinstance(cycle, Exchange):
+            cycle.start()
+        else:
+            super()._start_asgi_task(cycle, app)
+
+    def on_body(self, body: bytes) -> None:
+        exchange: Any = self.cycle
+        if not isinstance(exchange, Exchange):
+            super().on_body(body)
+        elif not exchange.complete:
+            exchange.size += len(body)
+            if exchange.size <= exchange.limit:
+                exchange.parts.append(body)
+            else:
+                exchange.parts.clear()
+
+    def on_message_complete(self) -> None:
+        exchange: Any = self.cycle
+        if not isinstance(exchange, Exchange):
+            super().on_message_complete()
+        elif not exchange.complete:
+            exchange.complete = True
+            if exchange.started:
+                exchange.submit()
+
+    def on_response_complete(self) -> None:
+        """As the base class, with one timer per connection instead of one per answer."""
+        self.server_state.total_requests += 1
+        if self.transport.is_closing():
+            return
+        self.flow.resume_reading()
+        if self.pipeline:
+            self._start_asgi_task(*self.pipeline.pop())
+            return
+        self._idle_since = self.loop.time()
+        if self.timeout_keep_alive_task is None:
+            self.timeout_keep_alive_task = self.loop.call_later(self.timeout_keep_alive, self.timeout_keep_alive_handler)
+
+    def _unset_keepalive_if_required(self) -> None:
+        """The timer stays; when it fires it looks at how long the connection has been idle."""
+
+    def timeout_keep_alive_handler(self) -> None:
+        self.timeout_keep_alive_task = None
+        if self.transport.is_closing():
+            return
+        is_busy = self.cycle is not None and not self.cycle.response_complete
+        idle_s = 0.0 if is_busy else self.loop.time() - self._idle_since
+        if idle_s >= self.timeout_keep_alive - 0.01:
+            self.transport.close()
+        else:
+            self.timeout_keep_alive_task = self.loop.call_later(self.timeout_keep_alive - idle_s, self.timeout_keep_alive_handler)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if self.timeout_keep_alive_task is not None:
+            self.timeout_keep_alive_task.cancel()
+        super().connection_lost(exc)
+
+    def send_400_response(self, msg: str) -> None:
+        error: SignalboxError = BadRequest(f"{msg} The connection is closed, since the next request's beginning cannot be found.")
+        if not self.transport.is_closing():
+            self.transport.write(_response(400, ((b"content-type", b"application/json"),), body_of(error), self.fixed_headers(), keep_alive=False))
+            self.transport.close()
+
+    def fixed_headers(self) -> bytes:
+        """Give the headers that uvicorn renews each second, as bytes."""
+        cls = type(self)
+        current = self.server_state.default_headers
+        if cls._date[0] is not current:
+            cls._date = (current, b"".join(b"%b: %b\r\n" % pair for pair in current))
+        return cls._date[1]
+
+
+def bound_to(engine: Engine) -> type[PredictProtocol]:
+    """Give the protocol class that answers from ``engine``."""
+    return type("BoundPredictProtocol", (PredictProtocol,), {"engine": engine, "_routes": {}})

@@ -1,0 +1,138 @@
+"""What one build expects, compiled from its signature: checks an infer request's tensors and makes arrays of them."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from registry.signature import Layout, Signature, Tensor
+from serving.dataplane import binary, tensors
+from serving.dataplane.decode import InferRequest, InputTensor
+from serving.dataplane.errors import BadRequest, Oversized
+from serving.dataplane.tensors import Array
+
+Arrays = dict[str, Array]
+
+
+@dataclass(frozen=True, slots=True)
+class InputSpec:
+    """One expected tensor; ``shape_text`` is for messages."""
+
+    name: str
+    datatype: str
+    shape: tuple[int, ...]
+    shape_text: str
+
+    def fits(self, shape: list[int]) -> bool:
+        """Tell whether ``shape`` is this tensor's, -1 standing for any size."""
+        return len(shape) == len(self.shape) and all(want in (-1, got) for want, got in zip(self.shape, shape, strict=True))
+
+
+class Spec:
+    """``batched`` says that the first axis of every input is the row, so that requests can be put together."""
+
+    def __init__(self, signature: Signature) -> None:
+        self.signature = signature
+        self.inputs = {tensor.name: _spec(tensor) for tensor in signature.inputs}
+        self.batched = all(tensor.shape[:1] == (-1,) for tensor in signature.inputs)
+        self.variable = any(-1 in tensor.shape[1:] for tensor in signature.inputs)
+        self.is_matrix = signature.layout == Layout.MATRIX and len(signature.inputs) == 1
+
+    def rows_of(self, arrays: Arrays) -> int:
+        """Give the number of rows; a build whose first axis is no row takes one at a time."""
+        return len(next(iter(arrays.values()))) if self.batched else 1
+
+    def arrays_of(self, request: InferRequest, tail: memoryview | None, model: str, max_rows: int) -> Arrays:
+        """Turn the request's tensors into arrays; raises BadRequest that names the input, what was expected and what came."""
+        arrays: Arrays = {}
+        rows = -1
+        offset = 0
+        for tensor in request.inputs:
+            spec = self._match(tensor, arrays, model)
+            if self.batched:
+                rows = _same_rows(tensor, rows, max_rows, model)
+            where = f"Input '{spec.name}' of model '{model}'"
+            size = _binary_size(tensor, where)
+            if size is None:
+                arrays[spec.name] = _json_array(tensor, spec, where)
+            elif tail is None:
+                raise BadRequest(f"{where}: binary_data_size needs the header Inference-Header-Content-Length, the length of the JSON part.")
+            else:
+                arrays[spec.name] = binary.from_bytes(_piece(tail, offset, size, where), spec.datatype, tensor.shape, where)
+                offset += size
+        if len(arrays) != len(self.inputs):
+            raise BadRequest(self._missing(list(arrays), model))
+        if tail is not None and offset != len(tail):
+            raise BadRequest(f"The body carries {len(tail)} bytes after its JSON, the inputs' binary_data_size add up to {offset}.")
+        return arrays
+
+    def raw_arrays(self, body: memoryview, model: str, max_rows: int) -> Arrays:
+        """Turn a raw binary request, which is the only input's bytes, into its array."""
+        if len(self.inputs) != 1:
+            raise BadRequest(f"A raw binary request needs a model with one input; model '{model}' has {len(self.inputs)}. Send the JSON part too.")
+        spec = next(iter(self.inputs.values()))
+        rest = math.prod(max(size, 1) for size in spec.shape)
+        width = 0 if spec.datatype == "BYTES" else tensors.NUMPY_OF[spec.datatype]().itemsize
+        rows = 1 if width == 0 else len(body) // (rest * width)
+        if rows < 1 or rows > max_rows:
+            raise BadRequest(f"Input '{spec.name}' of model '{model}': {len(body)} bytes are {rows} rows; from 1 to {max_rows} can be answered.")
+        shape = [rows if size == -1 and index == 0 else max(size, 1) for index, size in enumerate(spec.shape)]
+        return {spec.name: binary.from_bytes(body, spec.datatype, shape, f"Input '{spec.name}' of model '{model}'")}
+
+    def _match(self, tensor: InputTensor, arrays: Arrays, model: str) -> InputSpec:
+        spec = self.inputs.get(tensor.name)
+        if spec is None:
+            raise BadRequest(f"unexpected inference input '{tensor.name}' for model '{model}'. Its inputs are {sorted(self.inputs)}.")
+        if tensor.name in arrays:
+            raise BadRequest(f"input '{tensor.name}' for model '{model}' comes twice. Send it once.")
+        if tensor.datatype != spec.datatype:
+            raise BadRequest(f"inference input '{tensor.name}' data-type is '{tensor.datatype}', but model '{model}' expects '{spec.datatype}'")
+        if not spec.fits(tensor.shape):
+            got = ",".join(map(str, tensor.shape))
+            raise BadRequest(f"unexpected shape for input '{tensor.name}' for model '{model}'. Expected {spec.shape_text}, got [{got}]")
+        return spec
+
+    def _missing(self, given: list[str], model: str) -> str:
+        missing = [name for name in self.inputs if name not in given]
+        return (
+            f"expected {len(self.inputs)} inputs but got {len(given)} inputs for model '{model}'. "
+            f"Got input(s) {given}, but missing required input(s) {missing}. Please provide all required input(s)."
+        )
+
+
+def _spec(tensor: Tensor) -> InputSpec:
+    return InputSpec(tensor.name, tensor.datatype, tensor.shape, f"[{','.join(map(str, tensor.shape))}]")
+
+
+def _same_rows(tensor: InputTensor, rows: int, max_rows: int, model: str) -> int:
+    count = tensor.shape[0]
+    if count == 0:
+        raise BadRequest(f"input '{tensor.name}' for model '{model}' has no rows. Send at least one.")
+    if count > max_rows:
+        raise Oversized(f"input '{tensor.name}' for model '{model}' has {count} rows, at most {max_rows} are answered at once. Send several requests.")
+    if rows not in (-1, count):
+        raise BadRequest(f"input '{tensor.name}' for model '{model}' has {count} rows, an input before it has {rows}. Send the same number for all.")
+    return count
+
+
+def _json_array(tensor: InputTensor, spec: InputSpec, where: str) -> Array:
+    if not tensor.data:
+        raise BadRequest(f'{where}: there is no data. Send "data", or "binary_data_size" and the header Inference-Header-Content-Length.')
+    return tensors.from_json(tensor.data, spec.datatype, tensor.shape, where)
+
+
+def _binary_size(tensor: InputTensor, where: str) -> int | None:
+    size = (tensor.parameters or {}).get("binary_data_size")
+    if size is None:
+        return None
+    if isinstance(size, bool) or not isinstance(size, int) or size < 0:
+        raise BadRequest(f"{where}: binary_data_size must be a whole number of bytes, not {size!r}.")
+    if tensor.data:
+        raise BadRequest(f"{where}: it has both data and binary_data_size. Send one of them.")
+    return size
+
+
+def _piece(tail: memoryview, offset: int, size: int, where: str) -> memoryview:
+    if offset + size > len(tail):
+        raise BadRequest(f"{where}: binary_data_size is {size}, but only {len(tail) - offset} bytes are left in the body.")
+    return tail[offset : offset + size]

@@ -1,0 +1,95 @@
+"""Log segments on disk while Postgres is away: one fsynced file each, named by its id, drained in order.
+
+All data-plane processes of a machine share the folder, so what a killed one left is drained by the others.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+from collections.abc import Iterator
+from datetime import datetime
+from pathlib import Path
+from uuid import UUID
+
+import msgspec
+
+
+class Segment(msgspec.Struct, frozen=True, kw_only=True):
+    """A row of the prediction log's table."""
+
+    id: UUID
+    endpoint: str
+    slot: str
+    model: str
+    version: int
+    build_digest: str
+    table_revision: int
+    rows: int
+    first_at: datetime
+    last_at: datetime
+    columns: bytes
+
+
+_encode = msgspec.msgpack.Encoder().encode
+_decode = msgspec.msgpack.Decoder(Segment).decode
+_SUFFIX = ".segment"
+
+
+class Spool:
+    """The folder. ``keep`` returns only when the segments would survive a power cut."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        folder.mkdir(parents=True, exist_ok=True)
+
+    def keep(self, segments: list[Segment]) -> None:
+        """Write and fsync; raises OSError when the disk is full, and then leaves nothing half written."""
+        for segment in segments:
+            path = self._folder / f"{segment.id}{_SUFFIX}"
+            partial = path.with_suffix(".partial")
+            try:
+                with partial.open("wb") as file:
+                    file.write(_encode(segment))
+                    file.flush()
+                    os.fsync(file.fileno())
+                partial.rename(path)
+            except OSError:
+                partial.unlink(missing_ok=True)
+                raise
+        folder = os.open(self._folder, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+
+    def waiting(self) -> list[Path]:
+        """Give the spooled files, oldest first."""
+        return sorted(self._folder.glob(f"*{_SUFFIX}"))
+
+    def read(self, path: Path) -> Segment | None:
+        """Read one file; None if another process has drained it. A damaged one is put aside."""
+        try:
+            return _decode(path.read_bytes())
+        except FileNotFoundError:
+            return None
+        except msgspec.MsgspecError:
+            self.put_aside(path)
+            return None
+
+    def put_aside(self, path: Path) -> None:
+        """Keep a segment that the database refuses, out of the others' way."""
+        with contextlib.suppress(FileNotFoundError):
+            path.rename(path.with_suffix(".refused"))
+
+    @contextlib.contextmanager
+    def draining(self) -> Iterator[bool]:
+        """Let one process drain at a time; gives False to the others."""
+        with (self._folder / "lock").open("w") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                yield False
+                return
+            yield True

@@ -1,0 +1,102 @@
+"""Tensors as JSON: the protocol's datatypes, JSON data to numpy and back."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any, Final
+
+import msgspec
+import numpy as np
+import orjson
+from numpy.typing import NDArray
+
+from serving.dataplane.errors import BadRequest
+
+Array = NDArray[Any]
+
+NUMPY_OF: Final[dict[str, Any]] = {
+    "BOOL": np.bool_,
+    "UINT8": np.uint8,
+    "UINT16": np.uint16,
+    "UINT32": np.uint32,
+    "UINT64": np.uint64,
+    "INT8": np.int8,
+    "INT16": np.int16,
+    "INT32": np.int32,
+    "INT64": np.int64,
+    "FP16": np.float16,
+    "FP32": np.float32,
+    "FP64": np.float64,
+    "BYTES": np.object_,
+}
+_FLOATS = ("FP16", "FP32", "FP64")
+_FLAT: Final[dict[str, Any]] = {name: list[float] if name in _FLOATS else list[int] for name in NUMPY_OF} | {"BOOL": list[bool], "BYTES": list[str]}
+# null is a missing value where the schema allows one; integers and booleans have no such value.
+_WITH_NULL: Final[dict[str, Any]] = _FLAT | dict.fromkeys(_FLOATS, list[float | None]) | {"BYTES": list[str | None]}
+_DECODE_FLAT: Final = {name: msgspec.json.Decoder(kind).decode for name, kind in _FLAT.items()}
+_decode_any = msgspec.json.Decoder().decode
+_NUMPY = orjson.OPT_SERIALIZE_NUMPY
+
+
+def from_json(raw: bytes | msgspec.Raw, datatype: str, shape: Sequence[int], where: str) -> Array:
+    """Read the JSON array ``raw``, flat or nested, as a tensor of ``shape``; null becomes NaN (floats) or None (BYTES).
+
+    Raises BadRequest for a wrong type, a count that is not the shape's, or a number that does not fit.
+    """
+    try:
+        values: list[Any] = _DECODE_FLAT[datatype](raw)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        values = _nested(raw, datatype, shape, where)
+    if len(values) != math.prod(shape):
+        raise BadRequest(f"{where}: the shape {list(shape)} has {math.prod(shape)} values, the data has {len(values)}.")
+    try:
+        return np.array(values, dtype=NUMPY_OF[datatype]).reshape(shape)
+    except (OverflowError, TypeError, ValueError) as error:
+        raise BadRequest(f"{where}: a value does not fit {datatype}: {error}.") from None
+
+
+def _nested(raw: bytes | msgspec.Raw, datatype: str, shape: Sequence[int], where: str) -> list[Any]:
+    """Read nested or null-bearing data; the nesting must be exactly the shape's."""
+    try:
+        values = _decode_any(raw)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise BadRequest(f"{where}: the data cannot be read: {error}.") from None
+    if not isinstance(values, list):
+        raise BadRequest(f"{where}: the data must be an array, not {_kind(values)}.")
+    if any(isinstance(value, list) for value in values):
+        flat: list[Any] = []
+        _flatten(values, tuple(shape), flat, where)
+        values = flat
+    try:
+        converted: list[Any] = msgspec.convert(values, _WITH_NULL[datatype])
+    except (msgspec.ValidationError, OverflowError) as error:
+        raise BadRequest(f"{where}: {datatype} expected. {error}.") from None
+    return converted
+
+
+def _flatten(values: Any, shape: tuple[int, ...], into: list[Any], where: str) -> None:
+    if not shape:
+        into.append(values)
+        return
+    if not isinstance(values, list) or len(values) != shape[0]:
+        got = f"{len(values)} values" if isinstance(values, list) else _kind(values)
+        raise BadRequest(f"{where}: the nesting of the data does not follow its shape: {shape[0]} values expected, got {got}.")
+    for value in values:
+        _flatten(value, shape[1:], into, where)
+
+
+def _kind(value: Any) -> str:
+    names = {dict: "an object", str: "a string", bool: "a boolean", type(None): "null", list: "an array"}
+    return names.get(type(value), "a number")
+
+
+def to_json(array: Array) -> bytes:
+    """Write a tensor's values as one flat JSON array, row-major; NaN and infinities become null."""
+    if array.dtype == np.object_:
+        return orjson.dumps([_text(value) for value in array.reshape(-1).tolist()])
+    return orjson.dumps(np.ascontiguousarray(array.reshape(-1)), option=_NUMPY)
+
+
+def _text(value: Any) -> str:
+    return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)

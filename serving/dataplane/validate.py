@@ -1,0 +1,156 @@
+"""Checks of values against the signature: missing, finite, bounds, categories; vectorised over a whole batch.
+
+A value that is missing or infinite where it may not be is refused. One outside the bounds or the
+categories follows the endpoint's policy: refuse, clip, replace or flag.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from registry.signature import Feature
+from serving.dataplane.errors import BadRequest
+from serving.dataplane.spec import Arrays, Spec
+from serving.dataplane.tensors import NUMPY_OF, Array
+from serving.segments import FLAG_CLIPPED, FLAG_OUT_OF_BOUNDS, FLAG_REPLACED, FLAG_UNSEEN_CATEGORY
+from serving.table import ValidationPolicy
+
+
+class Checks:
+    """All checks of one build under one endpoint's policy."""
+
+    def __init__(self, spec: Spec, policy: ValidationPolicy) -> None:
+        self._checks: list[tuple[str, NumberCheck | TextCheck]] = []
+        by_name = {feature.name: feature for feature in spec.signature.features}
+        for tensor in spec.inputs.values():
+            if spec.is_matrix and tensor.shape[1:] == (len(by_name),):
+                features: Sequence[Feature | None] = spec.signature.features
+            else:
+                features = [by_name.get(tensor.name)]
+            policies = [policy.features.get(feature.name, policy.default) if feature else "flag" for feature in features]
+            if tensor.datatype == "BYTES":
+                self._checks.append((tensor.name, TextCheck(tensor.name, features, policies)))
+            elif tensor.datatype != "BOOL":
+                self._checks.append((tensor.name, NumberCheck(tensor.name, tensor.datatype, features, policies)))
+
+    def are_clean(self, arrays: Arrays) -> bool:
+        """Tell whether every value is as the signature says; the cheap and usual way."""
+        return all(check.is_clean(arrays[name]) for name, check in self._checks)
+
+    def apply(self, arrays: Arrays, rows: int) -> tuple[Arrays, Array]:
+        """Give the arrays to run and the flags of each row (int32 [rows]); raises BadRequest for what is refused."""
+        flags = np.zeros(rows, np.int32)
+        checked = dict(arrays)
+        for name, check in self._checks:
+            if not check.is_clean(arrays[name]):
+                checked[name] = check.apply(arrays[name], flags)
+        return checked, flags
+
+
+class NumberCheck:
+    """Bounds of a numeric tensor. Bounds are rounded to the tensor's own type, so that the sample's extremes pass."""
+
+    def __init__(self, tensor: str, datatype: str, features: Sequence[Feature | None], policies: Sequence[str]) -> None:
+        self.tensor, self.features, self.policies = tensor, features, policies
+        kind = np.dtype(NUMPY_OF[datatype])
+        self.floating = kind.kind == "f"
+        least, most = (np.finfo(kind).min, np.finfo(kind).max) if self.floating else (np.iinfo(kind).min, np.iinfo(kind).max)
+        exact = kind if self.floating else np.dtype(np.float64)
+        with np.errstate(over="ignore"):
+            lows = np.array([least if feature is None or feature.minimum is None else feature.minimum for feature in features]).astype(exact)
+            highs = np.array([most if feature is None or feature.maximum is None else feature.maximum for feature in features]).astype(exact)
+        self.low, self.high = lows, highs
+        self.may_miss = np.array([feature is not None and feature.missing for feature in features])
+        self.any_may_miss = self.floating and bool(self.may_miss.any())
+
+    def is_clean(self, array: Array) -> bool:
+        clean = (array >= self.low) & (array <= self.high)
+        if self.any_may_miss:
+            clean |= np.isnan(array) & self.may_miss
+        return bool(clean.all())
+
+    def apply(self, array: Array, flags: Array) -> Array:
+        changed = array.copy()
+        width = len(self.features)
+        columns = changed.reshape(len(flags), -1)
+        for index in range(columns.shape[1]):
+            self._apply_column(columns[:, index], index % width, flags)
+        return changed
+
+    def _apply_column(self, column: Array, index: int, flags: Array) -> None:
+        feature, policy = self.features[index], self.policies[index]
+        if self.floating:
+            self._refuse_first(np.isnan(column) & ~self.may_miss[index], column, index, "a number is missing (null or NaN), and the model takes none missing")
+            self._refuse_first(np.isinf(column), column, index, "the number is not finite or too large for the tensor's type")
+        outside = (column < self.low[index]) | (column > self.high[index])
+        if feature is None or not outside.any():
+            return
+        if policy == "refuse":
+            self._refuse_first(outside, column, index, f"outside the bounds {_shown(feature.minimum)} to {_shown(feature.maximum)}")
+        flags[outside] |= FLAG_OUT_OF_BOUNDS
+        if policy == "replace" and isinstance(feature.typical, int | float):
+            column[outside] = feature.typical
+            flags[outside] |= FLAG_REPLACED
+        elif policy in ("clip", "replace"):
+            column[:] = np.where(outside, np.clip(column, self.low[index], self.high[index]), column)
+            flags[outside] |= FLAG_CLIPPED
+
+    def _refuse_first(self, bad: Array, column: Array, index: int, what: str) -> None:
+        if bad.any():
+            row = int(np.argmax(bad))
+            raise BadRequest(f"{_where(self.tensor, self.features[index], row)}: {column[row]} is refused: {what}.")
+
+
+class TextCheck:
+    """Missing values and categories of a BYTES tensor. A missing text runs as the empty string."""
+
+    def __init__(self, tensor: str, features: Sequence[Feature | None], policies: Sequence[str]) -> None:
+        self.tensor, self.features, self.policies = tensor, features, policies
+        self.known = [frozenset(feature.categories) if feature and feature.categories is not None else None for feature in features]
+        self.anything = all(known is None for known in self.known)
+
+    def is_clean(self, array: Array) -> bool:
+        values = array.reshape(-1).tolist()
+        if self.anything:
+            return None not in values
+        if len(self.known) == 1:
+            return self.known[0] is not None and self.known[0].issuperset(values)
+        return False
+
+    def apply(self, array: Array, flags: Array) -> Array:
+        changed = array.copy()
+        columns = changed.reshape(len(flags), -1)
+        width = len(self.features)
+        for row, values in enumerate(columns.tolist()):
+            for index, value in enumerate(values):
+                columns[row, index] = self._apply_value(value, index % width, row, flags)
+        return changed
+
+    def _apply_value(self, value: str | None, index: int, row: int, flags: Array) -> str:
+        feature, policy, known = self.features[index], self.policies[index], self.known[index]
+        if value is None:
+            if feature is None or not feature.missing:
+                raise BadRequest(f"{_where(self.tensor, feature, row)}: the text is missing (null), and the model takes none missing.")
+            return ""
+        if feature is None or known is None or value in known or (value == "" and feature.missing):
+            return value
+        if policy == "refuse":
+            shown = ", ".join(sorted(known)[:20])
+            raise BadRequest(f"{_where(self.tensor, feature, row)}: {value[:100]!r} is refused: the categories are {shown}.")
+        flags[row] |= FLAG_UNSEEN_CATEGORY
+        if policy in ("clip", "replace") and isinstance(feature.typical, str):
+            flags[row] |= FLAG_REPLACED
+            return feature.typical
+        return value
+
+
+def _where(tensor: str, feature: Feature | None, row: int) -> str:
+    if feature is None or feature.name == tensor:
+        return f"Input '{tensor}', row {row}"
+    return f"Input '{tensor}', row {row}, feature '{feature.name}'"
+
+
+def _shown(bound: float | None) -> str:
+    return "any" if bound is None else f"{bound:g}"

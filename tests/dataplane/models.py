@@ -1,0 +1,161 @@
+"""Small ONNX models with known answers, made on the spot, and the entries that publish them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+from core.digests import artifact_path, digest_of
+from registry.signature import Feature, Kind, Layout, Signature, Tensor
+from serving.table import BuildEntry
+
+_FLOAT, _INT64, _STRING = TensorProto.FLOAT, TensorProto.INT64, TensorProto.STRING
+
+
+def _content(nodes: list[onnx.NodeProto], inputs: list[onnx.ValueInfoProto], outputs: list[onnx.ValueInfoProto], constants: dict[str, np.ndarray]) -> bytes:
+    initializers = [numpy_helper.from_array(value, name) for name, value in constants.items()]
+    graph = helper.make_graph(nodes, "test", inputs, outputs, initializers)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
+    onnx.checker.check_model(model)
+    return model.SerializeToString()
+
+
+def store(artifacts: Path, content: bytes) -> str:
+    """Put a file where the artifact store would, and give its digest."""
+    digest = digest_of(content)
+    path = artifact_path(artifacts, digest)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content)
+    return digest
+
+
+def _entry(artifacts: Path, content: bytes, signature: Signature, model: str, version: int) -> BuildEntry:
+    return BuildEntry(digest=store(artifacts, content), kind="onnx", size_bytes=len(content), model=model, version=version, signature=signature)
+
+
+def regressor(artifacts: Path, *, version: int = 1, offset: float = 0.0, features: tuple[Feature, ...] | None = None) -> BuildEntry:
+    """A matrix model of three features: ``prediction = a + 10 b + 100 c + offset``."""
+    nodes = [helper.make_node("MatMul", ["input", "w"], ["product"]), helper.make_node("Add", ["product", "offset"], ["prediction"])]
+    content = _content(
+        nodes,
+        [helper.make_tensor_value_info("input", _FLOAT, [None, 3])],
+        [helper.make_tensor_value_info("prediction", _FLOAT, [None, 1])],
+        {"w": np.array([[1], [10], [100]], np.float32), "offset": np.array([offset], np.float32)},
+    )
+    signature = Signature(
+        layout=Layout.MATRIX,
+        features=features or tuple(Feature(name=name, kind=Kind.NUMBER, minimum=0, maximum=9, typical=5.0, example=1.0) for name in "abc"),
+        inputs=(Tensor("input", "FP32", (-1, 3)),),
+        outputs=(Tensor("prediction", "FP32", (-1, 1)),),
+    )
+    return _entry(artifacts, content, signature, "sum", version)
+
+
+def classifier(artifacts: Path, *, version: int = 1) -> BuildEntry:
+    """A column model: ``age`` (number, may be missing) and ``plan`` (text). Says "yes" with p = .75 where age > 30, else "no" with .75."""
+    nodes = [
+        helper.make_node("Greater", ["age", "limit"], ["older"]),
+        helper.make_node("Where", ["older", "yes_row", "no_row"], ["probabilities"]),
+        helper.make_node("Squeeze", ["older", "axis"], ["flat"]),
+        helper.make_node("Where", ["flat", "yes", "no"], ["label"]),
+        helper.make_node("Identity", ["plan"], ["echo"]),
+    ]
+    content = _content(
+        nodes,
+        [helper.make_tensor_value_info("age", _FLOAT, [None, 1]), helper.make_tensor_value_info("plan", _STRING, [None, 1])],
+        [
+            helper.make_tensor_value_info("label", _STRING, [None]),
+            helper.make_tensor_value_info("probabilities", _FLOAT, [None, 2]),
+            helper.make_tensor_value_info("echo", _STRING, [None, 1]),
+        ],
+        {
+            "limit": np.array([30], np.float32),
+            "axis": np.array([1], np.int64),
+            "yes_row": np.array([[0.25, 0.75]], np.float32),
+            "no_row": np.array([[0.75, 0.25]], np.float32),
+            "yes": np.array(["yes"], dtype=object),
+            "no": np.array(["no"], dtype=object),
+        },
+    )
+    signature = Signature(
+        layout=Layout.COLUMNS,
+        features=(
+            Feature(name="age", kind=Kind.NUMBER, missing=True, minimum=0, maximum=120, typical=40.0),
+            Feature(name="plan", kind=Kind.TEXT, categories=("free", "gold"), typical="free"),
+        ),
+        inputs=(Tensor("age", "FP32", (-1, 1)), Tensor("plan", "BYTES", (-1, 1))),
+        outputs=(Tensor("label", "BYTES", (-1,)), Tensor("probabilities", "FP32", (-1, 2)), Tensor("echo", "BYTES", (-1, 1))),
+        labels=("no", "yes"),
+        task="classification",
+    )
+    return _entry(artifacts, content, signature, "churn", version)
+
+
+def every_type(artifacts: Path) -> BuildEntry:
+    """Echoes one tensor of each datatype, [-1, 2]."""
+    types = {
+        "BOOL": TensorProto.BOOL,
+        "UINT8": TensorProto.UINT8,
+        "UINT16": TensorProto.UINT16,
+        "UINT32": TensorProto.UINT32,
+        "UINT64": TensorProto.UINT64,
+        "INT8": TensorProto.INT8,
+        "INT16": TensorProto.INT16,
+        "INT32": TensorProto.INT32,
+        "INT64": _INT64,
+        "FP16": TensorProto.FLOAT16,
+        "FP32": _FLOAT,
+        "FP64": TensorProto.DOUBLE,
+        "BYTES": _STRING,
+    }
+    content = _content(
+        [helper.make_node("Identity", [f"in_{name}"], [f"out_{name}"]) for name in types],
+        [helper.make_tensor_value_info(f"in_{name}", kind, [None, 2]) for name, kind in types.items()],
+        [helper.make_tensor_value_info(f"out_{name}", kind, [None, 2]) for name, kind in types.items()],
+        {},
+    )
+    signature = Signature(
+        layout=Layout.COLUMNS,
+        features=(),
+        inputs=tuple(Tensor(f"in_{name}", name, (-1, 2)) for name in types),
+        outputs=tuple(Tensor(f"out_{name}", name, (-1, 2)) for name in types),
+        task="transform",
+    )
+    return _entry(artifacts, content, signature, "echo", 1)
+
+
+def slow(artifacts: Path, *, loops: int = 40_000) -> BuildEntry:
+    """A matrix model of one feature that takes long: ``prediction = 2 a`` after ``loops`` turns of a Loop."""
+    body = helper.make_graph(
+        [helper.make_node("Identity", ["keep_in"], ["keep"]), helper.make_node("MatMul", ["square_in", "square_in"], ["square"])],
+        "body",
+        [
+            helper.make_tensor_value_info("i", _INT64, []),
+            helper.make_tensor_value_info("keep_in", TensorProto.BOOL, []),
+            helper.make_tensor_value_info("square_in", _FLOAT, [16, 16]),
+        ],
+        [helper.make_tensor_value_info("keep", TensorProto.BOOL, []), helper.make_tensor_value_info("square", _FLOAT, [16, 16])],
+    )
+    nodes = [
+        helper.make_node("Loop", ["turns", "", "start"], ["end"], body=body),
+        helper.make_node("ReduceSum", ["end"], ["sum"], keepdims=0),
+        helper.make_node("Mul", ["sum", "zero"], ["nothing"]),
+        helper.make_node("Mul", ["input", "two"], ["double"]),
+        helper.make_node("Add", ["double", "nothing"], ["prediction"]),
+    ]
+    content = _content(
+        nodes,
+        [helper.make_tensor_value_info("input", _FLOAT, [None, 1])],
+        [helper.make_tensor_value_info("prediction", _FLOAT, [None, 1])],
+        {"turns": np.array(loops, np.int64), "start": np.zeros((16, 16), np.float32), "zero": np.array(0, np.float32), "two": np.array(2, np.float32)},
+    )
+    signature = Signature(
+        layout=Layout.MATRIX,
+        features=(Feature(name="a", kind=Kind.NUMBER),),
+        inputs=(Tensor("input", "FP32", (-1, 1)),),
+        outputs=(Tensor("prediction", "FP32", (-1, 1)),),
+    )
+    return _entry(artifacts, content, signature, "slow", 1)

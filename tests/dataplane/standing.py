@@ -1,0 +1,43 @@
+"""The route table of the process that most tests share."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+from access.key_format import ParsedKey, generate, secret_digest, text_of
+from serving.table import EndpointEntry, KeyEntry, Limits, RouteTable, ValidationPolicy
+from tests.dataplane import models
+from tests.dataplane.conftest import KEY_ENTRY, endpoint, table
+
+
+def _key(**settings: object) -> tuple[str, KeyEntry]:
+    key: ParsedKey = generate()
+    return text_of(key), KeyEntry(**{"id": key.id, "secret_digest": secret_digest(key.secret), "name": "k", "scopes": ("predict",)} | settings)  # type: ignore[arg-type]
+
+
+EXPIRED, _EXPIRED = _key(expires_at=time.time() - 1)
+ELSEWHERE, _ELSEWHERE = _key(endpoints=("churn",))
+READER, _READER = _key(scopes=("read",))
+OPERATOR, _OPERATOR = _key(scopes=("predict", "operate"))
+UNKNOWN = text_of(generate())
+
+
+def document(artifacts: Path) -> RouteTable:
+    """Give the table; its builds are put into ``artifacts``."""
+    one, two = models.regressor(artifacts), models.regressor(artifacts, version=2, offset=0.5)
+    churn, echo, slow = models.classifier(artifacts), models.every_type(artifacts), models.slow(artifacts)
+    endpoints = [
+        endpoint("sum", one, limits=Limits(max_rows=50, max_body_bytes=100_000)),
+        endpoint("split", one, ("green", two, 30, False)),
+        endpoint("by-feature", one, ("green", two, 30, False), sticky_on="a"),
+        endpoint("shadowed", one, ("green", two, 0, True)),
+        endpoint("churn", churn),
+        endpoint("strict", churn, validation=ValidationPolicy(default="refuse")),
+        endpoint("clipped", one, validation=ValidationPolicy(default="clip", features={"b": "replace", "c": "refuse"})),
+        endpoint("echo", echo),
+        endpoint("slow", slow, limits=Limits(timeout_ms=5000, max_concurrency=4)),
+        EndpointEntry(id="empty", name="empty", revision=1),
+    ]
+    keys = (KEY_ENTRY, _EXPIRED, _ELSEWHERE, _READER, _OPERATOR)
+    return table([one, two, churn, echo, slow], endpoints, keys=keys)
