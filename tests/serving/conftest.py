@@ -8,8 +8,13 @@ from collections.abc import Callable
 import msgspec
 import pytest
 
+from access.actors import Actor
 from registry.models import Build, Model, Version
 from registry.signature import Feature, Kind, Layout, Signature, Tensor
+from serving.create_endpoint import create_endpoint
+from serving.deploy import deploy
+from serving.models import Endpoint, LedgerEntry, PublishedTable, Slot
+from serving.table import RouteTable, decode
 
 MakeVersion = Callable[..., Version]
 COLUMNS = {"tenure_months": Kind.INTEGER, "monthly_charges": Kind.NUMBER, "contract": Kind.TEXT}
@@ -47,3 +52,27 @@ def make_version(number: int, model: str = "churn", columns: dict[str, Kind] | N
 @pytest.fixture
 def version(db: None) -> MakeVersion:
     return make_version
+
+
+@pytest.fixture
+def endpoint(operator: Actor, version: MakeVersion) -> Endpoint:
+    """``churn-scorer`` with v12 live in blue and v13 warm in green, at revision 3."""
+    version(12)
+    version(13)
+    create_endpoint(actor=operator, name="churn-scorer")
+    deploy(actor=operator, endpoint="churn-scorer", model="churn", version=12)
+    return deploy(actor=operator, endpoint="churn-scorer", model="churn", version=13)
+
+
+def shares(name: str = "churn-scorer") -> dict[str, tuple[int | None, int]]:
+    """Give slot name to (version, weight) as the tables have it."""
+    slots = Slot.objects.filter(endpoint__name=name).values_list("name", "build__version__number", "weight")
+    return {slot: (number, weight) for slot, number, weight in slots}
+
+
+def summaries(name: str = "churn-scorer") -> list[str]:
+    return list(LedgerEntry.objects.filter(endpoint__name=name).order_by("revision").values_list("summary", flat=True))
+
+
+def newest_table() -> RouteTable:
+    return decode(bytes(PublishedTable.objects.latest("revision").document))
