@@ -32,7 +32,8 @@ _CONVERTER = system("converter")
 
 def check_version(version_id: UUID, job: Job) -> None:
     """Examine the version's files and write what came out: signature, build, reference; ready or refused."""
-    from registry.convert.check import SandboxLimits, examine
+    from registry.convert.check import examine
+    from registry.convert.limits import SandboxLimits
 
     version = Version.objects.select_related("model").filter(id=version_id, state=Version.State.CHECKING).first()
     if version is None:
