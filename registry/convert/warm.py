@@ -1,0 +1,79 @@
+"""Imports and uses once what a sandbox job needs, while files can still be read."""
+
+from __future__ import annotations
+
+import io
+import warnings
+from typing import Any
+
+import numpy as np
+
+_CSV = b"a,b\n1,x\n2.5,\n3,y\n4,x\n"
+
+
+def up(*, with_sklearn: bool) -> None:
+    """Read a table of each kind, convert a small pipeline, run it."""
+    warnings.simplefilter("ignore")
+    _tables()
+    if with_sklearn:
+        _conversion()
+    else:
+        _runtime()
+
+
+def _tables() -> None:
+    import pandas
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    from registry.convert import sample
+
+    pa.set_cpu_count(1)
+    pa.set_io_thread_count(1)
+    sink = io.BytesIO()
+    pq.write_table(pa.table({"a": [1.0, None], "b": ["x", None], "c": pandas.Categorical(["u", "v"])}), sink)
+    for data in (_CSV, b'[{"a":1,"b":true},{"a":2.5,"b":null}]', sink.getvalue()):
+        sample.parse(data, max_rows=10)
+
+
+def _conversion() -> None:
+    import joblib.numpy_pickle  # noqa: F401  # a first use of these would import files
+    import skops.io
+    from sklearn.compose import make_column_transformer
+    from sklearn.ensemble import IsolationForest, RandomForestClassifier
+    from sklearn.impute import SimpleImputer
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import OneHotEncoder, StandardScaler
+
+    from registry.convert import allowlist, jobs, original, sample, signature_of
+
+    allowlist.allowed_names()
+    columns = sample.parse(_CSV, max_rows=10)
+    texts = make_pipeline(SimpleImputer(strategy="most_frequent"), OneHotEncoder(handle_unknown="ignore"))
+    encode = make_column_transformer((make_pipeline(SimpleImputer(), StandardScaler()), ["a"]), (texts, ["b"]))
+    import pandas
+
+    frame = pandas.DataFrame({"a": [1.0, 2.5, 3.0, 4.0], "b": pandas.Series(["x", np.nan, "y", "x"], dtype=object)})
+    model: Any = make_pipeline(encode, RandomForestClassifier(2, random_state=0)).fit(frame, ["n", "y", "n", "y"])
+    inputs = signature_of.inputs_of(model, columns)
+    answers = original.answers(model, original.rows_for(model, inputs.columns, 4), "classification")
+    jobs.best_form(model, inputs, "classification", answers)
+    skops.io.loads(skops.io.dumps(StandardScaler().fit([[1.0], [2.0]])))
+    IsolationForest(n_estimators=2).fit([[1.0], [2.0], [3.0]]).predict([[1.0]])
+
+
+def _runtime() -> None:
+    from onnx import TensorProto, helper
+
+    from registry.convert import onnx_check, onnx_run
+
+    sides = [None, 1]
+    graph = helper.make_graph(
+        [helper.make_node("Neg", ["x"], ["y"])],
+        "warm",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, sides)],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, sides)],
+    )
+    data = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8).SerializeToString()
+    onnx_check.parse(data)
+    onnx_run.run(onnx_run.open_session(data), {"x": np.zeros((1, 1), dtype=np.float32)})
