@@ -6,8 +6,8 @@ job (``core.jobs``); running again after the result is written changes nothing.
 
 from __future__ import annotations
 
-from dataclasses import asdict, is_dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import asdict
+from typing import TYPE_CHECKING
 from uuid import UUID
 
 import msgspec
@@ -22,18 +22,18 @@ from core.environment import environment
 from core.models import Job
 from registry import references, steps, storage
 from registry.models import Artifact, Build, Version
+from registry.storable import storable, storable_text
 from registry.storage import Stored
 
 if TYPE_CHECKING:
-    from registry.convert.check import Examined
+    from registry.convert.check import Examined, Step
 
 _CONVERTER = system("converter")
 
 
 def check_version(version_id: UUID, job: Job) -> None:
     """Examine the version's files and write what came out: signature, build, reference; ready or refused."""
-    from registry.convert.check import examine
-    from registry.convert.limits import SandboxLimits
+    from registry.convert.check import SandboxLimits, examine
 
     version = Version.objects.select_related("model").filter(id=version_id, state=Version.State.CHECKING).first()
     if version is None:
@@ -47,21 +47,15 @@ def check_version(version_id: UUID, job: Job) -> None:
         sample=storage.path_of(sample.digest) if sample else None,
         sample_filename=sample.filename if sample else "",
         limits=SandboxLimits(memory_bytes=settings.sandbox_memory_bytes, cpu_s=settings.sandbox_cpu_s),
-        on_step=lambda step: _show(version, job, _as_dict(step)),
+        on_step=lambda step: _show(version, job, step),
     )
     _write(version, job, examined)
 
 
-def _as_dict(step: Any) -> steps.Step:
-    if is_dataclass(step) and not isinstance(step, type):
-        return asdict(step)
-    return dict(step)
-
-
-def _show(version: Version, job: Job, step: steps.Step) -> None:
+def _show(version: Version, job: Job, step: Step) -> None:
     """Write one step of the checklist at once; raises JobLost when another attempt has taken over."""
     jobs.renew(job)
-    version.steps = steps.put(version.steps, step)
+    version.steps = steps.put(version.steps, storable(asdict(step)))
     Version.objects.filter(id=version.id, state=Version.State.CHECKING).update(steps=version.steps)
 
 
@@ -85,15 +79,15 @@ def _write(version: Version, job: Job, examined: Examined) -> None:
 
 
 def _fill(row: Version, examined: Examined) -> None:
-    refused = examined.verdict == "refused"
+    refused, reason = examined.verdict == "refused", storable_text(examined.reason)
     row.state = Version.State.REFUSED if refused else Version.State.READY
     row.format = examined.format or ""
-    row.signature = msgspec.to_builtins(examined.signature) if examined.signature else None
-    row.conversion = examined.report
-    row.refusal = examined.reason if refused else ""
-    row.not_servable_reason = examined.reason if examined.verdict == "not_servable" else ""
+    row.signature = storable(msgspec.to_builtins(examined.signature)) if examined.signature else None
+    row.conversion = storable(examined.report)
+    row.refusal = reason if refused else ""
+    row.not_servable_reason = reason if examined.verdict == "not_servable" else ""
     row.ready_at = None if refused else now()
-    row.steps = steps.ended(row.steps, _last_step(row, examined.advice))
+    row.steps = steps.ended(row.steps, _last_step(row, storable_text(examined.advice)))
     row.save()
     audit.record(
         actor=_CONVERTER,
@@ -101,7 +95,7 @@ def _fill(row: Version, examined: Examined) -> None:
         subject_kind="version",
         subject_name=str(row),
         after={"state": row.state, "format": row.format, "servable": examined.verdict == "servable"},
-        reason=examined.reason,
+        reason=reason,
     )
 
 
@@ -114,7 +108,7 @@ def _last_step(row: Version, advice: str) -> steps.Step:
 
 
 def _put_build(row: Version, examined: Examined, stored: Stored) -> None:
-    signature = msgspec.to_builtins(examined.signature)
+    signature = storable(msgspec.to_builtins(examined.signature))
     timings = examined.report.get("single_row_ms") or {}
     Build.objects.update_or_create(
         version=row,
