@@ -133,7 +133,7 @@ class FeatureDetail:
 
 
 @dataclass(frozen=True, slots=True)
-class Mark:
+class LedgerMark:
     """A change of what answers, for a vertical line."""
 
     at: datetime
@@ -164,7 +164,7 @@ class PerformanceSeries:
     t: tuple[datetime, ...]
     step_s: int
     lines: tuple[PerformanceLine, ...]
-    marks: tuple[Mark, ...]
+    marks: tuple[LedgerMark, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -285,7 +285,7 @@ class AlertChart:
     lines: dict[str, tuple[float | None, ...]]
     limit: float | None
     unit: str
-    marks: tuple[Mark, ...]
+    marks: tuple[LedgerMark, ...]
 
 
 @dataclass(frozen=True, slots=True)
