@@ -27,7 +27,7 @@ class Numbers:
 
 @dataclass(slots=True)
 class Counts:
-    """A sum of windows. ``requests`` counts what reached a slot, errors included; ``latency`` is a histogram."""
+    """A sum of windows. ``requests`` counts answers and our errors, not what was refused; ``latency`` is a histogram."""
 
     requests: int = 0
     rows: int = 0

@@ -31,8 +31,9 @@ _ODD = FLAG_OUT_OF_BOUNDS | FLAG_UNSEEN_CATEGORY | FLAG_CLIPPED | FLAG_REPLACED
 # One page looks at no more than this; a filter that finds less says how far back it looked.
 _MOST_SEGMENTS = 400
 _MOST_ROWS_READ = 20_000
-# An id is made when the request comes in; its row is in a segment that was open a moment later.
-_AROUND = timedelta(seconds=60)
+# An id is made when the request comes in, to the millisecond; the bounds of its segment are such times to the microsecond.
+_NEAR = timedelta(milliseconds=50)
+_LONGEST_SEGMENT = timedelta(seconds=60)
 _MOST_CANDIDATES = 64
 _META = ("id", "endpoint", "slot", "model", "version", "build_digest", "table_revision", "rows", "last_at")
 
@@ -132,7 +133,7 @@ def prediction(identifier: UUID, endpoint: str | None = None) -> PredictionDetai
         moment = time_of(identifier)
     except (ValueError, OverflowError) as error:
         raise _not_logged(identifier) from error
-    around = PredictionSegment.objects.filter(last_at__gte=moment - timedelta(milliseconds=5), last_at__lt=moment + _AROUND, first_at__lte=moment + _AROUND)
+    around = PredictionSegment.objects.filter(last_at__gte=moment - _NEAR, last_at__lt=moment + _LONGEST_SEGMENT, first_at__lte=moment + _NEAR)
     if endpoint is not None:
         around = around.filter(endpoint=endpoint)
     for meta in around.order_by("last_at", "id").values(*_META, "columns")[:_MOST_CANDIDATES].iterator(chunk_size=4):

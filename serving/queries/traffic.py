@@ -126,6 +126,9 @@ def _rows(endpoints: Collection[str], level: int, begin: datetime, end: datetime
 
 
 def _counts(row: dict[str, Any]) -> Counts:
+    """What was refused before a slot was chosen counts as refused, or as an error, but its time is nobody's latency."""
+    if not row["slot"]:
+        return Counts(requests=row["errors"], refused=row["refused"], errors=row["errors"])
     return Counts(**{name: row[name] for name in _FIELDS})
 
 

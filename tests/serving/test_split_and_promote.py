@@ -91,25 +91,27 @@ def test_of_two_candidates_the_one_with_traffic_is_meant(endpoint, operator, ver
     assert shares() == {"blue": (12, 0), "canary": (14, 100), "green": (13, 0)}
 
 
-@pytest.mark.parametrize("verb", ["split", "promote"])
-def test_a_stale_revision_changes_nothing(endpoint, operator, verb):
+def split_in_half(actor, revision):
+    split(actor=actor, endpoint="churn-scorer", weights={"blue": 50, "green": 50}, revision=revision)
+
+
+def promote_green(actor, revision):
+    promote(actor=actor, endpoint="churn-scorer", revision=revision)
+
+
+@pytest.mark.parametrize("change", [split_in_half, promote_green])
+def test_a_stale_revision_changes_nothing(endpoint, operator, change):
     with pytest.raises(Overtaken) as caught:
-        if verb == "split":
-            split(actor=operator, endpoint="churn-scorer", weights={"blue": 90, "green": 10}, revision=2)
-        else:
-            promote(actor=operator, endpoint="churn-scorer", revision=2)
+        change(operator, 2)
     assert caught.value.detail == {"revision": 3, "seen_revision": 2, "summary": "v13 deployed into green", "by": "operator"}
     assert caught.value.status == 409
     assert shares() == {"blue": (12, 100), "green": (13, 0)}
 
 
-@pytest.mark.parametrize("verb", ["split", "promote"])
-def test_without_the_right_nothing_changes(endpoint, scientist, verb):
-    with pytest.raises(Forbidden, match=rf"endpoint\.{verb} on endpoint churn-scorer"):
-        if verb == "split":
-            split(actor=scientist, endpoint="churn-scorer", weights={"blue": 90, "green": 10}, revision=3)
-        else:
-            promote(actor=scientist, endpoint="churn-scorer", revision=3)
+@pytest.mark.parametrize(("change", "right"), [(split_in_half, "split"), (promote_green, "promote")])
+def test_without_the_right_nothing_changes(endpoint, scientist, change, right):
+    with pytest.raises(Forbidden, match=rf"endpoint\.{right} on endpoint churn-scorer"):
+        change(scientist, 3)
     assert shares() == {"blue": (12, 100), "green": (13, 0)}
     assert Endpoint.objects.get().revision == 3
 
