@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from serving.dataplane.answers import Answers
 from serving.dataplane.errors import Busy, Unknown
 from serving.dataplane.keys import KeyRing
@@ -48,10 +50,12 @@ class Slot:
         self.log_policy, self.log_share = endpoint.log_policy, endpoint.log_share
         self.table_revision = table_revision
         self.name, self.weight, self.shadow, self.is_live = slot.name, slot.weight, slot.shadow, slot.live
-        self.entry, self.build, self.spec, self.codec = loaded.entry, loaded.runtime, loaded.spec, loaded.codec
-        self.version = str(loaded.entry.version)
+        self.build, self.spec, self.codec = loaded.runtime, loaded.spec, loaded.codec
+        # Two versions may have the same bytes, and so one loaded build: the slot says which of them it answers for.
+        self.entry = msgspec.structs.replace(loaded.entry, model=slot.model, version=slot.version) if slot.model else loaded.entry
+        self.version = str(self.entry.version)
         self.checks = Checks(loaded.spec, endpoint.validation)
-        self.answers = Answers(endpoint.name, self.name, loaded.entry, loaded.runtime.outputs)
+        self.answers = Answers(endpoint.name, self.name, self.entry, loaded.runtime.outputs)
         self.batcher: Batcher
         self.stats: SlotStats
 
