@@ -95,6 +95,7 @@ AXES_FAILURE_LIMIT = 5
 AXES_COOLOFF_TIME = timedelta(minutes=15)
 AXES_LOCKOUT_PARAMETERS = [["username", "ip_address"]]
 AXES_RESET_ON_SUCCESS = True
+AXES_LOCKOUT_CALLABLE = "console.sign_in.locked_out"
 AXES_VERBOSE = False
 SILENCED_SYSTEM_CHECKS = [] if ENVIRONMENT.https else ["security.W004", "security.W008", "security.W012", "security.W016"]
 

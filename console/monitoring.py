@@ -1,0 +1,213 @@
+"""Monitoring: all endpoints with their verdicts, one endpoint in depth, judging it now, and its limits."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from django.conf import settings
+from django.http import HttpRequest, HttpResponse, HttpResponseBase, JsonResponse
+from django.shortcuts import render
+from django.views.decorators.http import require_http_methods, require_POST, require_safe
+
+from access.permissions import require
+from access.requests import request_actor
+from access.rights import Right
+from console.answers import done, page
+from console.tiles import tile
+from core.errors import Forbidden, Invalid, SignalboxError, Unprocessable
+from monitoring import queries
+from monitoring.evaluate import evaluate_now
+from monitoring.models import Rule, Verdict
+from monitoring.queries.shapes import DriftCell, DriftGrid, DriftRow, Mark, PerformanceLine, PerformanceSummary
+from monitoring.rules import RANGES, change_rule, rule_of
+from serving.queries import endpoint_detail, endpoints_page
+
+_OUTCOMES = """curl -X POST {console}/api/v1/outcomes/ \\
+  -H 'Authorization: Bearer <key with the scope outcomes>' -H 'Content-Type: application/json' \\
+  -d '{{"outcomes": [{{"prediction_id": "<the id of the answer>", "value": "yes"}}]}}'"""
+HOURS = {"24": 24, "72": 72, "168": 168}
+COLUMNS = 24
+RECENT_COLUMNS = 8
+VERDICT_TONES = {Verdict.STABLE: "good", Verdict.WATCH: "warn", Verdict.SEVERE: "bad"}
+LIMITS = (
+    ("alpha", "Chance of a false alarm", "share per evaluation, over all features"),
+    ("minimum_psi", "Smallest shift that alarms", "PSI"),
+    ("minimum_ks", "Smallest distance that alarms", "Kolmogorov-Smirnov, 0 to 1"),
+    ("severe_psi", "Severe from", "PSI"),
+    ("windows_in_a_row", "Windows in a row", "windows"),
+    ("minimum_rows", "Fewer rows are not judged", "rows per window"),
+    ("minimum_outcomes", "Fewer outcomes are not judged", "outcomes per window"),
+    ("minimum_coverage", "Smallest coverage", "share of predictions with an outcome"),
+    ("accuracy_drop", "Alarm when accuracy falls by", "share, below its baseline"),
+    ("error_rise", "Alarm when the error rises by", "share, above its baseline"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class HeatCell:
+    """A cell of the heat map; ``level`` is its step on the scale, ``old`` ones are left out on a narrow screen."""
+
+    cell: DriftCell | None
+    level: str
+    old: bool
+
+
+@page
+@require_safe
+def overview(request: HttpRequest) -> HttpResponse:
+    """All endpoints, what monitoring says of each, and its open alerts."""
+    actor = request_actor(request)
+    require(actor, Right.ENDPOINT_VIEW)
+    q = request.GET.get("q", "").strip()
+    found = endpoints_page(cursor=request.GET.get("cursor"), search=q)
+    verdicts = queries.endpoint_verdicts([row.name for row in found.results])
+    rows = [(row, verdicts.get(row.name)) for row in found.results]
+    return render(request, "monitoring/overview.html", {"rows": rows, "next": found.next, "q": q})
+
+
+@page
+@require_safe
+def endpoint(request: HttpRequest, name: str) -> HttpResponse:
+    """One endpoint: drift, predictions, performance, data quality, latency. Each part may fail alone."""
+    actor = request_actor(request)
+    require(actor, Right.ENDPOINT_VIEW, f"endpoint:{name}")
+    detail = endpoint_detail(name)
+    hours, version = _hours(request), _version(request)
+    grid = tile(lambda: queries.drift_overview(name, hours=hours, version=version))
+    context: dict[str, Any] = {"name": name, "detail": detail, "hours": str(hours), "version": version, "grid": grid, "tones": VERDICT_TONES}
+    if grid.value is not None:
+        context |= _heat(grid.value)
+    context |= {"performance": tile(lambda: _performance(name, hours)), "quality": tile(lambda: queries.data_quality(name, hours, version=version))}
+    context |= {"first_request": f"curl -H 'Authorization: Bearer <key>' {settings.ENVIRONMENT.predict_url}/v2/models/{name}"}
+    context |= {"outcome_command": _OUTCOMES.format(console=settings.ENVIRONMENT.console_url)}
+    return render(request, "monitoring/endpoint.html", context)
+
+
+@page
+@require_POST
+def evaluate(request: HttpRequest, name: str) -> HttpResponse:
+    """Profile what waits and judge it, without waiting for the clock."""
+    standing = evaluate_now(actor=request_actor(request), endpoint=name)
+    text = "Nothing was predicted there yet." if standing is None else f"{name} is judged anew."
+    return done(request, text, "monitoring-endpoint", name)
+
+
+@page
+@require_safe
+def performance_series(request: HttpRequest, name: str) -> HttpResponseBase:
+    """Columns for the chart of performance; immature windows are a line of their own."""
+    require(request_actor(request), Right.ENDPOINT_VIEW, f"endpoint:{name}")
+    series = queries.performance_series(name, hours=_hours(request))
+    lines: dict[str, Sequence[float | None]] = {}
+    for line in series.lines:
+        lines |= _lines_of(line)
+    return JsonResponse({"t": [moment.timestamp() for moment in series.t], "lines": lines, "marks": marks_of(series.marks), "step": series.step_s})
+
+
+@page
+@require_http_methods(["GET", "HEAD", "POST"])
+def rules(request: HttpRequest, name: str) -> HttpResponse:
+    """The limits of one endpoint; a POST changes them from the next evaluation on."""
+    actor = request_actor(request)
+    require(actor, Right.ENDPOINT_VIEW, f"endpoint:{name}")
+    endpoint_detail(name)
+    if request.method != "POST":
+        return _rules(request, name)
+    try:
+        changes = {key: _limit(key, request.POST.get(key, "")) for key in RANGES}
+        changes["muted_features"] = request.POST.get("muted_features", "").split()
+        revision = int(request.POST.get("revision", "")) if request.POST.get("revision", "").isdigit() else None
+        change_rule(actor=actor, endpoint=name, changes=changes, revision=revision, reason=request.POST.get("reason", ""))
+    except Forbidden:
+        raise
+    except SignalboxError as refusal:
+        return _rules(request, name, refusal)
+    return done(request, f"The limits of {name} hold from the next evaluation.", "monitoring-rules", name)
+
+
+def level_of(cell: DriftCell | None) -> str:
+    """Give the step on the colour scale: the verdict decides, the size of the shift only shades it."""
+    if cell is None:
+        return "none"
+    if cell.psi is None or cell.verdict in {Verdict.TOO_FEW, Verdict.NO_DATA}:
+        return "few"
+    if cell.verdict == Verdict.SEVERE:
+        return "l4"
+    if cell.verdict == Verdict.WATCH:
+        return "l2"
+    return "l0"
+
+
+def marks_of(marks: Iterable[Mark]) -> list[dict[str, Any]]:
+    """Give the changes of what answers, as charts draw them."""
+    return [{"t": mark.at.timestamp(), "text": mark.text} for mark in marks]
+
+
+def _heat(grid: DriftGrid) -> dict[str, Any]:
+    """Inputs as rows of cells, at most 24 columns; outputs apart."""
+    step = max(1, len(grid.hours) // COLUMNS)
+    columns = range((len(grid.hours) - 1) % step, len(grid.hours), step)
+    hours: list[tuple[datetime, bool]] = [(grid.hours[at], at < len(grid.hours) - RECENT_COLUMNS * step) for at in columns]
+    rows = [(row, _cells(row, columns, [old for _, old in hours], step)) for row in grid.rows]
+    return {"hours_shown": hours, "step": step, "inputs": [row for row in rows if not row[0].is_output], "outputs": [row for row in rows if row[0].is_output]}
+
+
+def _cells(row: DriftRow, columns: range, old: list[bool], step: int) -> list[HeatCell]:
+    """With several hours to a column, the worst of them stands for all."""
+    shown = []
+    for at, is_old in zip(columns, old, strict=True):
+        hours = [cell for cell in row.cells[max(0, at - step + 1) : at + 1] if cell is not None]
+        worst = max(hours, key=lambda cell: cell.psi if cell.psi is not None else -1.0, default=None)
+        shown.append(HeatCell(worst, level_of(worst), is_old))
+    return shown
+
+
+def _performance(name: str, hours: int) -> list[tuple[PerformanceSummary, list[tuple[str, tuple[int, ...]]]]]:
+    """Give each version's summary with the rows of its confusion matrix; nothing while no outcome has come."""
+    found = queries.performance_summary(name, hours=hours)
+    if not any(summary.n for summary in found):
+        return []
+    return [(summary, list(zip(summary.labels, summary.confusion, strict=False))) for summary in found]
+
+
+def _lines_of(line: PerformanceLine) -> dict[str, Sequence[float | None]]:
+    sure = [value if mature else None for value, mature in zip(line.value, line.mature, strict=True)]
+    unsure = [None if mature else value for value, mature in zip(line.value, line.mature, strict=True)]
+    lines: dict[str, Sequence[float | None]] = {f"v{line.version}": sure}
+    if any(value is not None for value in unsure):
+        lines[f"v{line.version}, too few outcomes"] = unsure
+    if line.baseline is not None:
+        lines[f"v{line.version} baseline"] = [line.baseline] * len(line.value)
+    return lines
+
+
+def _hours(request: HttpRequest) -> int:
+    return HOURS.get(request.GET.get("hours", "24"), 24)
+
+
+def _version(request: HttpRequest) -> int | None:
+    text = request.GET.get("version", "")
+    if text and not (text.isascii() and text.isdigit() and len(text) < 10):
+        raise Invalid(f"The version in the address must be a number, not {text[:20]!r}.")
+    return int(text) if text else None
+
+
+def _limit(key: str, text: str) -> float | int:
+    """Read a limit as a number; the verb says whether it is in its range."""
+    try:
+        return int(text) if isinstance(getattr(Rule(), key), int) else float(text)
+    except ValueError as error:
+        raise Unprocessable(f"{key} must be a number, not {text[:40]!r}. Nothing was changed.", field=key) from error
+
+
+def _rules(request: HttpRequest, name: str, refusal: SignalboxError | None = None) -> HttpResponse:
+    rule = rule_of(name)
+    typed = request.POST if request.method == "POST" else None
+    fields = [(key, title, unit, typed.get(key, "") if typed else getattr(rule, key), *RANGES[key]) for key, title, unit in LIMITS]
+    muted = typed.get("muted_features", "") if typed else "\n".join(rule.muted_features)
+    context = {"name": name, "rule": rule, "fields": fields, "muted": muted, "refusal": refusal, "wrong": refusal.detail.get("field") if refusal else ""}
+    context |= {"may_edit": request_actor(request).may(Right.MONITORING_EDIT, f"endpoint:{name}")}
+    return render(request, "monitoring/rules.html", context, status=refusal.status if refusal else 200)
