@@ -46,11 +46,11 @@ class Application:
     async def _answer(self, scope: dict[str, Any], receive: Receive) -> Answer:
         route = route_of(scope["path"]) if scope["method"] == "POST" else None
         limit = self._engine.body_limit(route.endpoint) if route else _CATALOG_BODY_BYTES
-        body = await _read(receive, limit)
+        body, size = await _read(receive, limit)
         headers = dict(scope["headers"])
-        if body is None:
-            return 413, (catalog.JSON,), body_of(Oversized(f"The body is over {limit} bytes, the limit here. Send less at once."))
         if route is None:
+            if size > limit:
+                return 413, (catalog.JSON,), body_of(Oversized(f"The body has {size} bytes, at most {limit} are read here."))
             return catalog.answer(self._engine, scope["method"], scope["path"], headers, body)
         future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
 
@@ -58,7 +58,11 @@ class Application:
             if not future.done():
                 future.set_result((status, reply_headers, reply_body))
 
-        self._engine.submit(Call(route, headers, body, reply))
+        call = Call(route, headers, body, reply)
+        if size > limit:
+            self._engine.refuse_oversized(call, size, limit)
+        else:
+            self._engine.submit(call)
         return await future
 
 
@@ -66,8 +70,8 @@ class _Gone(Exception):
     """The client went away before its request was complete."""
 
 
-async def _read(receive: Receive, limit: int) -> bytes | None:
-    """Read the whole body; None if it is over ``limit``, and then the rest is read and dropped so that the connection lives."""
+async def _read(receive: Receive, limit: int) -> tuple[bytes, int]:
+    """Read the body and give its size; what is over ``limit`` is read and dropped, so that the connection lives."""
     parts: list[bytes] = []
     size = 0
     while True:
@@ -79,4 +83,4 @@ async def _read(receive: Receive, limit: int) -> bytes | None:
         if size <= limit:
             parts.append(part)
         if not message.get("more_body", False):
-            return b"".join(parts) if size <= limit else None
+            return b"".join(parts), size

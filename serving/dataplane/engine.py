@@ -111,8 +111,6 @@ class Engine:
 
     def _admit(self, call: Call, endpoint: EndpointState) -> None:
         limits = endpoint.limits
-        if len(call.body) > limits.max_body_bytes:
-            raise Oversized(f"The body has {len(call.body)} bytes; '{endpoint.name}' takes at most {limits.max_body_bytes}. Send fewer rows at once.")
         if endpoint.in_flight >= limits.max_concurrency:
             raise Busy(f"'{endpoint.name}' is busy with {endpoint.in_flight} requests in this process, its limit. Try again in a second.")
         call.deadline = call.received + endpoint.timeout_s
@@ -216,6 +214,12 @@ class Engine:
             logger.warning("%s: %s", name, error.message)
         headers: Headers = (JSON, (b"retry-after", b"1")) if isinstance(error, Busy) else (JSON,)
         self._answer(call, error.status, headers, body_of(error))
+
+    def refuse_oversized(self, call: Call, size: int, limit: int) -> None:
+        """Refuse a call whose body a transport has not kept, since it is over ``body_limit``."""
+        if self.routes is not None:
+            call.endpoint = self.routes.endpoints.get(call.route.endpoint)
+        self.refuse(call, Oversized(f"The body has {size} bytes, '{call.route.endpoint}' takes at most {limit}. Send fewer rows at once."))
 
     def expire(self, call: Call, now: float) -> bool:
         """Answer 504 if the deadline has passed; tells whether the call needs no run (any more)."""

@@ -16,7 +16,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from core.errors import SignalboxError
 from serving.dataplane.call import Call, Headers, Route, route_of
 from serving.dataplane.engine import Engine
-from serving.dataplane.errors import BadRequest, Oversized
+from serving.dataplane.errors import BadRequest
 from serving.dataplane.problems import body_of
 
 _STATUS_LINES = {status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode() for status in HTTPStatus}
@@ -58,8 +58,7 @@ class Exchange:
         engine = self.protocol.engine
         parts = self.parts
         if self.size > self.limit:
-            text = f"The body has {self.size} bytes, '{self.route.endpoint}' takes at most {self.limit}. Send fewer rows at once."
-            engine.refuse(Call(self.route, {}, b"", self.reply), Oversized(text))
+            engine.refuse_oversized(Call(self.route, {}, b"", self.reply), self.size, self.limit)
             return
         engine.submit(Call(self.route, dict(self.headers), parts[0] if len(parts) == 1 else b"".join(parts), self.reply))
 

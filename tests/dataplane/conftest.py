@@ -95,7 +95,8 @@ class Plane:
         return self
 
     def is_ready(self) -> bool:
-        assert self.process is not None and self.process.poll() is None, (self.var_dir / "dataplane.log").read_text()
+        assert self.process is not None
+        assert self.process.poll() is None, self.log_text()
         try:
             return self.client.get("/v2/health/ready").status_code == 200
         except httpx.TransportError:

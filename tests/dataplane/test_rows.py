@@ -1,0 +1,162 @@
+"""Named rows, MLflow's forms, and what the policies make of values outside the signature."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.dataplane.conftest import Plane
+
+
+def predict(plane: Plane, rows: Any, endpoint: str = "churn", **more: Any) -> httpx.Response:
+    return plane.client.post(f"/v2/models/{endpoint}/predict", json={"rows": rows} | more)
+
+
+def test_answers_named_rows_with_labels_and_probabilities(standing: Plane) -> None:
+    answer = predict(standing, [{"age": 41, "plan": "gold"}, {"plan": "free"}], id="mine")
+    document = answer.json()
+    assert document.pop("prediction_id") == answer.headers["signalbox-prediction-id"]
+    assert document == {
+        "endpoint": "churn",
+        "model": "churn",
+        "version": 1,
+        "slot": "blue",
+        "predictions": [
+            {"label": "yes", "probabilities": {"no": 0.25, "yes": 0.75}, "echo": "gold"},
+            {"label": "no", "probabilities": {"no": 0.75, "yes": 0.25}, "echo": "free"},
+        ],
+        "id": "mine",
+    }
+
+
+def test_answers_a_regression_with_a_number(standing: Plane) -> None:
+    assert predict(standing, [{"c": 3, "b": 2, "a": 1}], "sum").json()["predictions"] == [{"prediction": 321.0}]
+
+
+@pytest.mark.parametrize(
+    ("text", "rows"),
+    [
+        ("There are no rows", []),
+        ("Row 1: Object missing required field 'plan'. The features are age, plan.", [{"plan": "free"}, {"age": 1}]),
+        ("Row 0: Object contains unknown field 'colour'", [{"plan": "free", "colour": "red"}]),
+        ("Row 0, feature 'age': Expected 'float | null', got 'str'", [{"plan": "free", "age": "40"}]),
+        ("Row 0, feature 'plan': Expected 'str', got 'null'", [{"plan": None}]),
+        ("Row 0, feature 'plan': Expected 'str', got 'int'", [{"plan": 1}]),
+    ],
+)
+def test_refuses_rows_by_row_and_feature(standing: Plane, text: str, rows: Any) -> None:
+    answer = predict(standing, rows)
+    assert answer.status_code == 400
+    assert text in answer.json()["error"]
+
+
+@pytest.mark.parametrize(
+    ("text", "body"),
+    [
+        ("comes twice", b'{"rows":[{"plan":"free","plan":"gold"}]}'),
+        ("comes twice", b'{"rows":[{"age":1,"plan":"free"}],"rows":[{"age":1,"plan":"free"}]}'),
+        ("unknown field `row`", b'{"row":[]}'),
+        ("missing required field `rows`", b"{}"),
+        ("not valid JSON", b"{"),
+        ("not UTF-8", b'{"rows":[{"plan":"\xff"}]}'),
+    ],
+)
+def test_refuses_bodies_that_are_no_rows(standing: Plane, text: str, body: bytes) -> None:
+    answer = standing.client.post("/v2/models/churn/predict", content=body)
+    assert answer.status_code == 400
+    assert text in answer.json()["error"]
+
+
+def test_a_colon_in_a_text_is_no_second_key(standing: Plane) -> None:
+    assert predict(standing, [{"plan": "a:b:c"}]).json()["predictions"][0]["echo"] == "a:b:c"
+
+
+def test_a_model_without_named_features_says_so(standing: Plane) -> None:
+    assert "has no named features" in predict(standing, [{}], "echo").json()["error"]
+
+
+@pytest.mark.parametrize(
+    ("status", "rows"),
+    [(400, [{"age": 121, "plan": "free"}]), (400, [{"age": 1, "plan": "silver"}]), (200, [{"age": 120, "plan": "gold"}]), (200, [{"plan": "gold"}])],
+)
+def test_the_policy_refuse_takes_only_what_the_sample_had(standing: Plane, status: int, rows: Any) -> None:
+    answer = predict(standing, rows, "strict")
+    assert answer.status_code == status
+    if status == 400:
+        assert any(text in answer.json()["error"] for text in ("outside the bounds 0 to 120", "the categories are free, gold"))
+
+
+def test_clip_and_replace_change_what_is_run(standing: Plane) -> None:
+    assert predict(standing, [{"a": 99, "b": 99, "c": 0}, {"a": -1, "b": 1, "c": 0}], "clipped").json()["predictions"] == [
+        {"prediction": 9 + 50.0},
+        {"prediction": 10.0},
+    ]
+    assert "row 0, feature 'c': 99.0 is refused: outside the bounds 0 to 9" in predict(standing, [{"a": 1, "b": 1, "c": 99}], "clipped").json()["error"]
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        {"dataframe_split": {"columns": ["plan", "age"], "data": [["free", 40], ["gold", None]]}},
+        {"dataframe_records": [{"age": 40, "plan": "free"}, {"plan": "gold"}]},
+        {"instances": [{"age": 40, "plan": "free"}, {"age": None, "plan": "gold"}]},
+        {"instances": [[40, "free"], [None, "gold"]]},
+        {"inputs": {"age": [40, None], "plan": ["free", "gold"]}},
+    ],
+)
+def test_answers_the_forms_of_mlflow(standing: Plane, document: Any) -> None:
+    assert standing.client.post("/v2/models/churn/invocations", json=document).json() == {"predictions": ["yes", "no"]}
+
+
+def test_answers_csv(standing: Plane) -> None:
+    answer = standing.client.post("/v2/models/churn/invocations", content="plan,age\r\nfree,40\r\ngold,\r\n", headers={"Content-Type": "text/csv"})
+    assert answer.json() == {"predictions": ["yes", "no"]}
+
+
+@pytest.mark.parametrize(
+    "body", [b"", b"[]", b"{}", b'{"instances":3}', b'{"inputs":{"age":[1,2],"plan":["a"]}}', b'{"dataframe_split":{"columns":["a","a"],"data":[]}}']
+)
+def test_refuses_what_is_no_form_of_mlflow(standing: Plane, body: bytes) -> None:
+    answer = standing.client.post("/v2/models/churn/invocations", content=body)
+    assert answer.status_code == 400
+    assert list(answer.json()) == ["error"]
+
+
+def test_a_sticky_key_keeps_its_slot_in_every_form(standing: Plane) -> None:
+    slots = {}
+    for number in range(40):
+        key = f"customer {number}"
+        row = {"a": 1, "b": 2, "c": 3}
+        tensor = {"name": "input", "shape": [1, 3], "datatype": "FP32", "data": [1, 2, 3]}
+        answers = [
+            predict(standing, [row], "split", sticky_key=key),
+            standing.client.post("/v2/models/split/predict", json={"rows": [row]}, headers={"Signalbox-Sticky-Key": key}),
+            standing.client.post("/v2/models/split/infer", json={"inputs": [tensor], "parameters": {"sticky_key": key}}),
+            standing.client.post("/v2/models/split/infer", json={"inputs": [tensor], "id": key}),
+        ]
+        found = {answer.headers["signalbox-slot"] for answer in answers}
+        assert len(found) == 1
+        slots[key] = found.pop()
+    assert 4 <= list(slots.values()).count("green") <= 22
+
+
+def test_the_sticky_feature_keeps_a_caller_on_one_slot(standing: Plane) -> None:
+    for value in (0, 1, 2.5, 7):
+        tensor = {"name": "input", "shape": [1, 3], "datatype": "FP32", "data": [value, 2, 3]}
+        found = {predict(standing, [{"a": value, "b": other, "c": 1}], "by-feature").headers["signalbox-slot"] for other in range(4)}
+        found.add(standing.client.post("/v2/models/by-feature/infer", json={"inputs": [tensor]}).headers["signalbox-slot"])
+        assert len(found) == 1
+
+
+def test_a_version_in_the_path_chooses_its_slot(standing: Plane) -> None:
+    for version, slot, answer in (("1", "blue", 321.0), ("2", "green", 321.5)):
+        document = standing.client.post(f"/v2/models/shadowed/versions/{version}/predict", content=json.dumps({"rows": [{"a": 1, "b": 2, "c": 3}]})).json()
+        assert (document["slot"], document["predictions"]) == (slot, [{"prediction": answer}])
+
+
+def test_a_shadow_never_answers(standing: Plane) -> None:
+    found = {predict(standing, [{"a": 1, "b": 2, "c": 3}], "shadowed", sticky_key=str(number)).json()["version"] for number in range(30)}
+    assert found == {1}

@@ -1,0 +1,115 @@
+"""tritonclient.http, unmodified, in both its modes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+import tritonclient.http as triton
+from tritonclient.utils import InferenceServerException
+
+from tests.dataplane.conftest import HEADERS, Plane
+
+VALUES: dict[str, Any] = {
+    "BOOL": np.array([[True, False]]),
+    "UINT8": np.array([[0, 255]], np.uint8),
+    "UINT16": np.array([[0, 65535]], np.uint16),
+    "UINT32": np.array([[0, 2**32 - 1]], np.uint32),
+    "UINT64": np.array([[0, 2**63]], np.uint64),
+    "INT8": np.array([[-128, 127]], np.int8),
+    "INT16": np.array([[-(2**15), 2**15 - 1]], np.int16),
+    "INT32": np.array([[-(2**31), 2**31 - 1]], np.int32),
+    "INT64": np.array([[-(2**62), 2**62]], np.int64),
+    "FP16": np.array([[0.5, -2]], np.float16),
+    "FP32": np.array([[0.1, -1e30]], np.float32),
+    "FP64": np.array([[0.1, -1e300]], np.float64),
+    "BYTES": np.array([["Grüße", ""]], dtype=object),
+}
+
+
+@pytest.fixture
+def client(standing: Plane) -> Iterator[Any]:
+    with triton.InferenceServerClient(f"127.0.0.1:{standing.port}") as client:
+        yield client
+
+
+def _inputs(binary: bool, rows: int = 1) -> list[Any]:
+    inputs = []
+    for name, value in VALUES.items():
+        if name == "FP16" and not binary:  # the client itself refuses FP16 as JSON
+            binary_here = True
+        else:
+            binary_here = binary
+        tensor = triton.InferInput(f"in_{name}", [rows, 2], name)
+        tensor.set_data_from_numpy(np.repeat(value, rows, axis=0), binary_data=binary_here)
+        inputs.append(tensor)
+    return inputs
+
+
+@pytest.mark.parametrize("binary_out", [True, False])
+@pytest.mark.parametrize("binary_in", [True, False])
+@pytest.mark.parametrize("compression", [None, "gzip", "deflate"])
+def test_every_datatype_comes_back(client: Any, binary_in: bool, binary_out: bool, compression: str | None) -> None:
+    outputs = [triton.InferRequestedOutput(f"out_{name}", binary_data=binary_out) for name in VALUES]
+    answer = client.infer(
+        "echo",
+        _inputs(binary_in, rows=30),
+        outputs=outputs,
+        request_id="7",
+        headers=dict(HEADERS),
+        request_compression_algorithm=compression,
+        response_compression_algorithm=compression,
+    )
+    for name, value in VALUES.items():
+        found = answer.as_numpy(f"out_{name}")
+        wanted = np.repeat(value, 30, axis=0)
+        if name == "BYTES":
+            found = np.vectorize(lambda each: each.decode() if isinstance(each, bytes) else each, otypes=[object])(found)
+        assert found.dtype == wanted.dtype
+        assert (found == wanted).all()
+    assert answer.get_response()["id"] == "7"
+
+
+def test_the_default_mode_gives_binary_outputs(client: Any) -> None:
+    answer = client.infer("echo", _inputs(binary=True), headers=dict(HEADERS))
+    assert (answer.as_numpy("out_FP64") == VALUES["FP64"]).all()
+
+
+def test_every_other_method_works(client: Any) -> None:
+    assert client.is_server_live()
+    assert client.is_server_ready()
+    assert client.get_server_metadata()["name"] == "signalbox"
+    assert client.is_model_ready("sum", headers=dict(HEADERS))
+    assert not client.is_model_ready("nix", headers=dict(HEADERS))
+    assert client.get_model_metadata("sum", "1", headers=dict(HEADERS))["name"] == "sum"
+    assert client.get_model_config("sum", headers=dict(HEADERS))["max_batch_size"] == 50
+    assert client.get_model_repository_index(headers=dict(HEADERS))
+    assert client.get_inference_statistics("sum", headers=dict(HEADERS))["model_stats"]
+    assert client.get_inference_statistics(headers=dict(HEADERS))["model_stats"]
+    assert client.get_trace_settings(headers=dict(HEADERS))["trace_level"] == ["OFF"]
+    assert client.get_log_settings(headers=dict(HEADERS))["log_info"]
+    assert client.get_system_shared_memory_status(headers=dict(HEADERS)) == []
+
+
+def test_errors_are_shown_as_the_client_means_to(client: Any) -> None:
+    tensor = triton.InferInput("input", [1, 9], "FP32")
+    tensor.set_data_from_numpy(np.zeros((1, 9), np.float32))
+    with pytest.raises(InferenceServerException, match=r"unexpected shape for input 'input' for model 'sum'. Expected \[-1,3\], got \[1,9\]"):
+        client.infer("sum", [tensor], headers=dict(HEADERS))
+    with pytest.raises(InferenceServerException, match="An API key is needed"):
+        client.infer("sum", [tensor])
+
+
+def test_requests_in_flight_at_once_get_their_own_rows(standing: Plane) -> None:
+    with triton.InferenceServerClient(f"127.0.0.1:{standing.port}", concurrency=16) as client:
+        waiting = []
+        for number in range(200):
+            tensor = triton.InferInput("input", [1 + number % 3, 3], "FP32")
+            tensor.set_data_from_numpy(np.full((1 + number % 3, 3), number, np.float32), binary_data=number % 2 == 0)
+            waiting.append(client.async_infer("split", [tensor], headers=dict(HEADERS), request_id=str(number)))
+        for number, each in enumerate(waiting):
+            answer = each.get_result()
+            offset = 0.5 if answer.get_response()["model_version"] == "2" else 0
+            assert answer.as_numpy("prediction").tolist() == [[111 * number + offset]] * (1 + number % 3)
