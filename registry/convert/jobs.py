@@ -115,8 +115,10 @@ def _form(model: Any, inputs: signature_of.Inputs, task: str, layout: Layout, pr
         )
         head = {name: column.head(COMPARED_ROWS) for name, column in inputs.columns.items()}
         return built, signature, onnx_run.run(session, sample.tensors(signature, head))
-    except (Refused, MemoryError):
+    except MemoryError:
         raise
+    except Refused as refused:
+        raise NotServable(f"{type(model).__name__} was converted, but the result is not safe to run: {refused.reason}", refused.advice) from refused
     except Exception as error:  # noqa: BLE001  # onnxruntime raises its own kinds
         raise NotServable(f"{type(model).__name__} was converted, but the result does not run: {str(error)[:300]}", "Export the model to ONNX yourself.") from error
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from registry.convert import ordinal, rewrite
+from registry.convert import converters, rewrite
 from registry.convert.verdict import NotServable
 from registry.signature import Feature, Kind, Layout
 
@@ -18,7 +18,7 @@ def convert(model: Any, *, features: tuple[Feature, ...], layout: Layout, precis
     """Give a ModelProto with the inputs of ``layout`` in ``precision`` (float32 or float64). Raises NotServable with the reason."""
     from skl2onnx import convert_sklearn
 
-    ordinal.register()
+    converters.register()
     prepared = rewrite.for_onnx(model)
     types = input_types(features, layout, precision)
     has_map = task == "classification"
@@ -31,6 +31,7 @@ def convert(model: Any, *, features: tuple[Feature, ...], layout: Layout, precis
     has_probabilities = hasattr(model, "predict_proba")
     _name_outputs(built.graph, OUTPUTS[task][:1] if task == "classification" and not has_probabilities else OUTPUTS[task])
     merge_opsets(built)
+    _answer_in_float32(built.graph)
     return built
 
 
@@ -77,6 +78,19 @@ def _name_outputs(graph: Any, names: tuple[str, ...]) -> None:
         if name in taken:
             raise NotServable(f"The column {name} has the name of an output.", f"Call the column something else than {name} and train again.")
         rename(graph, graph.output[place].name, name)
+
+
+def _answer_in_float32(graph: Any) -> None:
+    """Whatever the precision inside, probabilities, predictions and scores leave as float32."""
+    from onnx import TensorProto, helper
+
+    for output in graph.output:
+        if output.type.tensor_type.elem_type == TensorProto.DOUBLE:
+            name = output.name
+            rename(graph, name, f"{name}.double")
+            graph.node.append(helper.make_node("Cast", [f"{name}.double"], [name], to=TensorProto.FLOAT))
+            output.name = name
+            output.type.tensor_type.elem_type = TensorProto.FLOAT
 
 
 def _reason(error: Exception) -> str:
