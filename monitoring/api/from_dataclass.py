@@ -18,6 +18,7 @@ _FIELDS: dict[Any, type[serializers.Field[Any, Any, Any, Any]]] = {
     datetime: serializers.DateTimeField,
     Any: serializers.JSONField,
 }
+_NAMES = {"Mark": "LedgerMark"}  # in the schema, where serving has a Mark of its own
 
 
 @cache
@@ -25,7 +26,8 @@ def serializer_of(shape: type) -> type[serializers.Serializer[Any]]:
     """Give the serializer of a dataclass, nested ones too; properties are not part of it."""
     hints = get_type_hints(shape)
     members: dict[str, Any] = {field.name: _field(hints[field.name], required=field.default is MISSING) for field in fields(shape)}
-    return type(shape.__name__, (serializers.Serializer,), {**members, "__doc__": shape.__doc__, "__module__": shape.__module__})
+    name = _NAMES.get(shape.__name__, shape.__name__)
+    return type(name, (serializers.Serializer,), {**members, "__doc__": shape.__doc__, "__module__": shape.__module__})
 
 
 def _field(hint: Any, *, required: bool = True, null: bool = False) -> serializers.Field[Any, Any, Any, Any]:

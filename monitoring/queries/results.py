@@ -10,7 +10,7 @@ from monitoring import performance
 from monitoring.measure_performance import BASELINE_WINDOWS, baseline_of, counters_of, is_mature, pooled, rows_predicted
 from monitoring.models import LENGTH, Level, PerformanceWindow, Rule
 from monitoring.performance import Counters
-from monitoring.queries.shapes import LedgerMark, PerformanceLine, PerformanceSeries, PerformanceSummary
+from monitoring.queries.shapes import Mark, PerformanceLine, PerformanceSeries, PerformanceSummary
 from monitoring.rules import rule_of
 from monitoring.windows import start_of
 from registry.models import Version
@@ -21,10 +21,10 @@ _LONGEST_HOURLY = 24 * 14
 _Key = tuple[str, int]
 
 
-def marks_of(endpoint: str, since: datetime, until: datetime | None = None) -> tuple[LedgerMark, ...]:
+def marks_of(endpoint: str, since: datetime, until: datetime | None = None) -> tuple[Mark, ...]:
     """Give the changes of what answered, oldest first, at most 200. One query."""
     rows = LedgerEntry.objects.filter(endpoint__name=endpoint, at__gte=since, at__lte=until or now()).exclude(verb="edit").order_by("-at")[:200]
-    return tuple(LedgerMark(row.at, row.summary, row.actor_name) for row in reversed(rows))
+    return tuple(Mark(row.at, row.summary, row.actor_name) for row in reversed(rows))
 
 
 def performance_series(endpoint: str, hours: int = 24) -> PerformanceSeries:

@@ -133,7 +133,7 @@ class FeatureDetail:
 
 
 @dataclass(frozen=True, slots=True)
-class LedgerMark:
+class Mark:
     """A change of what answers, for a vertical line."""
 
     at: datetime
@@ -164,7 +164,7 @@ class PerformanceSeries:
     t: tuple[datetime, ...]
     step_s: int
     lines: tuple[PerformanceLine, ...]
-    marks: tuple[LedgerMark, ...]
+    marks: tuple[Mark, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -285,7 +285,7 @@ class AlertChart:
     lines: dict[str, tuple[float | None, ...]]
     limit: float | None
     unit: str
-    marks: tuple[LedgerMark, ...]
+    marks: tuple[Mark, ...]
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,9 @@ def _binary(n: int, seed: int = 0) -> tuple[list[Answered], np.ndarray, np.ndarr
     random = np.random.default_rng(seed)
     scores = random.uniform(0, 1, n)
     truths = (random.uniform(0, 1, n) < scores).astype(int)
-    rows = [Answered(60.0, truth=str(truth), label=str(int(score > 0.5)), score=float(score), positive="1") for truth, score in zip(truths, scores, strict=True)]
+    rows = [
+        Answered(60.0, truth=str(truth), label=str(int(score > 0.5)), score=float(score), positive="1") for truth, score in zip(truths, scores, strict=True)
+    ]
     return rows, truths, scores
 
 

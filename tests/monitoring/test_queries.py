@@ -1,0 +1,240 @@
+"""What pages get: the right numbers, in a known number of queries."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from access.actors import Actor
+from core.ids import uuid7
+from monitoring import queries
+from monitoring.errors import NoReference, NoSuchAlert, NoSuchFeature
+from monitoring.evaluate import evaluate_now
+from monitoring.models import Alert
+from monitoring.outcomes import OutcomeIn, send_outcomes
+from monitoring.windows import start_of
+from serving.models import Endpoint, LedgerEntry
+from tests.monitoring.world import ENDPOINT, MODEL, VERSION, answers, log, people, register, window
+
+Queries = Callable[..., Any]
+
+
+@pytest.fixture
+def drifted(operator: Actor) -> None:
+    """Three quiet windows, then three with higher charges and a fifth of them missing."""
+    register(metrics={"accuracy": 0.95})
+    for back in range(1, 7):
+        inputs = people(600, back, shift=15 if back < 4 else 0)
+        if back < 4:
+            inputs["charges"][::5] = float("nan")
+        log(inputs, window(back))
+    evaluate_now(actor=operator, endpoint=ENDPOINT)
+
+
+@pytest.mark.usefixtures("drifted")
+def test_the_grid_is_worst_first_with_a_cell_per_hour(django_assert_num_queries: Queries) -> None:
+    with django_assert_num_queries(5):
+        grid = queries.drift_overview(ENDPOINT, 24)
+    assert len(grid.hours) == 24
+    assert grid.hours[-1] - grid.hours[0] == timedelta(hours=23)
+    assert (grid.version, grid.versions, grid.verdict, grid.window_n, grid.needed_n) == (VERSION, (VERSION,), "severe", 600, 500)
+    assert {row.key for row in grid.rows} == {"in.charges", "in.noise", "in.plan", "out.label", "out.probability"}
+    assert [row.verdict for row in grid.rows][-2:] == ["stable", "stable"]
+    worst = next(row for row in grid.rows if row.key == "in.charges")
+    assert (worst.feature, worst.role, worst.kind, worst.verdict, worst.n) == ("charges", "input", "number", "severe", 600)
+    assert worst.psi is not None
+    assert worst.psi > 0.25
+    assert len(worst.cells) == 24
+    cells = [cell for cell in worst.cells if cell]
+    assert sum(cell.n for cell in cells) == 3600
+    assert worst.cells[0] is None
+    assert grid.reference is not None
+    assert grid.reference.text == "2,000 training rows"
+    assert "uncalibrated" in grid.promise
+    assert "first of all" in grid.text
+
+
+def test_an_endpoint_without_traffic_or_reference_has_a_grid(operator: Actor, django_assert_num_queries: Queries) -> None:
+    register()
+    with django_assert_num_queries(3):
+        grid = queries.drift_overview(ENDPOINT)
+    assert (grid.version, grid.rows, grid.verdict) == (None, (), "no_data")
+    log(people(700), window(1), version=99)
+    evaluate_now(actor=operator, endpoint=ENDPOINT)
+    grid = queries.drift_overview(ENDPOINT)
+    assert (grid.version, grid.reference, grid.rows) == (99, None, ())
+    assert "no reference" in grid.text
+
+
+def test_too_few_rows_are_said_not_judged(operator: Actor) -> None:
+    register()
+    log(people(214), start_of(window(1), 3600) + timedelta(seconds=1))
+    evaluate_now(actor=operator, endpoint=ENDPOINT)
+    grid = queries.drift_overview(ENDPOINT)
+    assert (grid.verdict, grid.text) == ("too_few", "Not enough data: 214 of 500 rows.")
+    cell = next(cell for cell in grid.rows[0].cells if cell)
+    assert (cell.psi, cell.text, cell.verdict) == (None, "214 of 500 rows", "too_few")
+
+
+@pytest.mark.usefixtures("drifted")
+def test_a_number_s_page(django_assert_num_queries: Queries) -> None:
+    with django_assert_num_queries(6):
+        page = queries.feature_detail(ENDPOINT, "charges")
+    assert page.row.key == "in.charges"
+    assert len(page.histogram.labels) == len(page.histogram.reference) == len(page.histogram.current)
+    assert 10 <= len(page.histogram.labels) <= 30
+    assert sum(page.histogram.reference) == pytest.approx(1)
+    assert sum(page.histogram.current) == pytest.approx(1)
+    missing = next(one for one in page.shares if one.name == "missing")
+    assert missing.reference == 0
+    assert 0 < (missing.current or 0) <= 0.2
+    median = next(one for one in page.quantiles if one.name == "p50")
+    assert median.reference == pytest.approx(60, abs=2)
+    assert set(page.trend.quantiles) == {"p5", "p25", "p50", "p75", "p95"}
+    assert sum(page.trend.n) == 3600
+    assert page.categories == ()
+
+
+@pytest.mark.usefixtures("drifted")
+def test_a_category_s_and_an_output_s_page() -> None:
+    page = queries.feature_detail(ENDPOINT, "in.plan")
+    assert [one.name for one in page.categories] == ["basic", "plus", "pro"]
+    assert page.histogram.labels == ("basic", "plus", "pro")
+    assert page.categories[0].reference == pytest.approx(0.6, abs=0.05)
+    assert page.quantiles == ()
+    assert queries.feature_detail(ENDPOINT, "label").row.role == "output"
+    with pytest.raises(NoSuchFeature, match="charges, noise, plan"):
+        queries.feature_detail(ENDPOINT, "colour")
+
+
+def test_a_feature_without_a_reference_is_refused(db: None) -> None:
+    with pytest.raises(NoReference):
+        queries.feature_detail("nowhere", "charges")
+
+
+@pytest.mark.usefixtures("drifted")
+def test_data_quality_is_worst_first(django_assert_num_queries: Queries) -> None:
+    with django_assert_num_queries(5):
+        found = queries.data_quality(ENDPOINT, 24)
+    assert (found.n, found.rows[0].feature) == (3600, "charges")
+    assert found.rows[0].missing == pytest.approx(0.1)
+    assert found.rows[0].above > 0
+    assert {row.feature for row in found.rows} == {"charges", "noise", "plan"}
+
+
+def _promote(reason: str = "") -> LedgerEntry:
+    endpoint = Endpoint.objects.get(name=ENDPOINT)
+    return LedgerEntry.objects.create(
+        endpoint=endpoint,
+        revision=7,
+        verb="promote",
+        summary="Promoted v12",
+        actor_kind="person",
+        actor_id="1",
+        actor_name="a.osei",
+        reason=reason,
+        before={},
+        after={},
+        table_revision=1,
+        at=window(4),
+    )
+
+
+@pytest.mark.usefixtures("drifted")
+def test_an_alert_s_page_has_chart_changes_and_advice(django_assert_num_queries: Queries) -> None:
+    _promote()
+    number = Alert.objects.get(cause="drift").number
+    with django_assert_num_queries(5):
+        page = queries.alert_detail(number)
+    assert (page.alert.number, page.alert.state, page.alert.cause) == (number, "open", "drift")
+    assert page.items[0].name == "charges"
+    assert page.items[0].limit is not None
+    assert [(change.summary, change.actor, change.before_s) for change in page.changes] == [("Promoted v12", "a.osei", 600)]
+    assert len(page.chart.t) == 6
+    assert page.chart.lines["charges"][-1] == pytest.approx(page.items[0].value)
+    assert [mark.text for mark in page.chart.marks] == ["Promoted v12"]
+    assert page.suggestion.startswith("Look at charges first")
+    output = queries.alert_detail(Alert.objects.get(cause="output-drift").number)
+    assert "roll back" in output.suggestion
+    with pytest.raises(NoSuchAlert):
+        queries.alert_detail(number + 100)
+
+
+def _alert(number: int, state: str = "resolved") -> None:
+    values = {"model": MODEL, "version": VERSION, "cause": "drift", "severity": "watch", "title": "t", "first_at": window(2), "last_at": window(1)}
+    resolved = window(1) if state == "resolved" else None
+    Alert.objects.create(endpoint=f"e{number % 2}", dedup_key=f"{number}", state=state, resolved_at=resolved, **values)
+
+
+def test_alerts_are_paged_and_counted(db: None, django_assert_num_queries: Queries) -> None:
+    for number in range(6):
+        _alert(number)
+    with django_assert_num_queries(3):
+        first = queries.alerts_page(limit=4)
+    assert first.quiet_since == window(1)
+    second = queries.alerts_page(limit=4, cursor=first.next)
+    numbers = [row.number for row in (*first.results, *second.results)]
+    assert numbers == sorted(numbers, reverse=True)
+    assert (len(numbers), second.next) == (6, None)
+    _alert(7, state="open")
+    _alert(9, state="acknowledged")
+    assert queries.open_alert_count() == 1
+    with django_assert_num_queries(2):
+        ours = queries.alerts_page(state="unresolved", endpoint="e1")
+    assert [row.state for row in ours.results] == ["acknowledged", "open"]
+    assert ours.counts == {"open": 1, "acknowledged": 1, "resolved": 3}
+    assert ours.quiet_since is None
+
+
+@pytest.mark.usefixtures("drifted")
+def test_verdicts_of_many_endpoints_in_one_query(django_assert_num_queries: Queries) -> None:
+    with django_assert_num_queries(1):
+        found = queries.endpoint_verdicts([ENDPOINT, "quiet"])
+    assert (found[ENDPOINT].verdict, found[ENDPOINT].text, found[ENDPOINT].open_alerts) == ("severe", "charges and 2 more", 2)
+    assert (found["quiet"].verdict, found["quiet"].open_alerts) == ("no_data", 0)
+
+
+def test_performance_over_time_and_summed_up(operator: Actor, django_assert_num_queries: Queries) -> None:
+    register(metrics={"accuracy": 0.95})
+    _promote()
+    for back, count in ((1, 300), (2, 30)):
+        at = window(back)
+        ids = [uuid7(int(at.timestamp() * 1000)) for _ in range(count)]
+        inputs = people(count, back)
+        log(inputs, at, ids=ids)
+        labels = answers(inputs)["label"]
+        send_outcomes(
+            actor=operator,
+            outcomes=[OutcomeIn(one, int(label) if place % 10 else 1 - int(label)) for place, (one, label) in enumerate(zip(ids, labels, strict=True))],
+        )
+    log(people(300, 5), window(1))
+    evaluate_now(actor=operator, endpoint=ENDPOINT)
+    with django_assert_num_queries(5):
+        series = queries.performance_series(ENDPOINT, 3)
+    assert (series.metric, series.step_s, series.t) == ("accuracy", 300, (window(2), window(1)))
+    line = series.lines[0]
+    assert (line.version, line.mature, line.n, line.coverage, line.baseline) == (VERSION, (False, True), (30, 300), (1.0, 0.5), 0.95)
+    assert line.value == (0.9, 0.9)
+    assert line.low[1] is not None
+    assert line.low[1] < 0.9
+    assert [mark.text for mark in series.marks] == ["Promoted v12"]
+    with django_assert_num_queries(4):
+        summary = queries.performance_summary(ENDPOINT, 3)[0]
+    assert (summary.value, summary.n, summary.predictions, summary.baseline, summary.baseline_text) == (0.9, 330, 630, 0.95, "as registered")
+    assert summary.labels == ("0", "1")
+    assert sum(map(sum, summary.confusion)) == 330
+    assert summary.metrics["auc"] is not None
+    assert summary.delay_s is not None
+    assert summary.text == "330 outcomes, 52% of the predictions."
+
+
+def test_performance_without_outcomes_says_so(operator: Actor) -> None:
+    register()
+    log(people(100), window(1))
+    evaluate_now(actor=operator, endpoint=ENDPOINT)
+    summary = queries.performance_summary(ENDPOINT)[0]
+    assert (summary.value, summary.n, summary.predictions, summary.text) == (None, 0, 100, "No outcomes yet.")
+    assert queries.performance_series(ENDPOINT).lines == ()
