@@ -17,7 +17,14 @@ _STEPS = [
     {"key": "received", "title": "Received", "state": "passed", "text": "model.skops, 1.2 MB", "advice": "", "took_ms": 12},
     {"key": "format", "title": "Format known", "state": "passed", "text": "skops", "advice": "", "took_ms": 3},
     {"key": "converted", "title": "Converted in the sandbox", "state": "running", "text": "", "advice": "", "took_ms": None},
-    {"key": "agreement", "title": "Answers agree", "state": "failed", "text": "3 of 256 rows differ.", "advice": "Send a sample with real rows.", "took_ms": 40},
+    {
+        "key": "agreement",
+        "title": "Answers agree",
+        "state": "failed",
+        "text": "3 of 256 rows differ.",
+        "advice": "Send a sample with real rows.",
+        "took_ms": 40,
+    },
     {"key": "speed", "title": "Size and latency", "state": "skipped", "text": "", "advice": "", "took_ms": None},
     {"key": "ready", "title": "Ready", "state": "waiting", "text": "", "advice": "", "took_ms": None},
 ]

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from django.contrib.staticfiles.finders import BaseFinder
-from django.core.checks import CheckMessage, Warning
+from django.core import checks
 from django.core.files.storage import FileSystemStorage, Storage
 
 from core.environment import ROOT
@@ -42,11 +42,13 @@ class PackageFinder(BaseFinder):
 
     storage = _Packages(location=NODE_MODULES)
 
-    def check(self, **kwargs: Any) -> list[CheckMessage]:
+    def check(self, **kwargs: Any) -> list[checks.CheckMessage]:
         missing = [path for path in FILES.values() if not (NODE_MODULES / path).exists()]
         if not missing:
             return []
-        return [Warning(f"Front-end files are not installed: {', '.join(missing)}.", hint="Run `npm ci` in the folder of package.json.", id="console.W001")]
+        return [
+            checks.Warning(f"Front-end files are not installed: {', '.join(missing)}.", hint="Run `npm ci` in the folder of package.json.", id="console.W001")
+        ]
 
     def find(self, path: str, find_all: bool = False, **kwargs: Any) -> Any:  # the base class's signature
         found = [self.storage.path(path)] if self.storage.exists(path) else []

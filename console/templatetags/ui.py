@@ -88,7 +88,7 @@ def meter(share: float | None, tone: str = "", label: str = "") -> SafeString:
 
 
 @register.simple_block_tag
-def card(content: str, title: str, note: str = "", id: str = "", actions: str = "", klass: str = "") -> SafeString:  # noqa: A002, PLR0913, PLR0917  # the tag's words
+def card(content: str, title: str, note: str = "", id: str = "", actions: str = "", klass: str = "") -> SafeString:  # noqa: A002  # the tag's words
     """Draw a titled panel. ``title`` is a real heading, so the page has an outline; ``actions`` is HTML that is safe already."""
     anchor = id or "c-" + "".join(char if char.isalnum() else "-" for char in title.lower())
     below = format_html('<p class="note">{}</p>', note) if note else ""
@@ -99,7 +99,7 @@ def card(content: str, title: str, note: str = "", id: str = "", actions: str = 
 @register.simple_tag
 def pill(text: str, tone: str | None = None) -> SafeString:
     """Draw a state as a word on a colour: ``good``, ``busy``, ``warn``, ``bad``, ``blue``, ``green`` or none; by default the word's own tone."""
-    return format_html('<span class="pill {}">{}</span>', _TONES.get(str(text).lower(), "") if tone is None else tone, text)
+    return format_html('<span class="pill {}">{}</span>', _TONES.get(str(text).lower(), "") if tone is None else tone, str(text).replace("_", " "))
 
 
 @register.filter
@@ -125,7 +125,7 @@ def code_block(text: str, label: str = "Copy the command") -> SafeString:
 
 
 @register.inclusion_tag("components/empty_state.html")
-def empty_state(icon: str, title: str, text: str = "", command: str = "", href: str = "", label: str = "") -> dict[str, str]:  # noqa: PLR0913, PLR0917  # the tag's words
+def empty_state(icon: str, title: str, text: str = "", command: str = "", href: str = "", label: str = "") -> dict[str, str]:
     """Say that there is nothing yet, why, and the next thing to do: a command to copy, a link, or both."""
     return {"icon_name": icon, "title": title, "text": text, "command": command, "href": href, "label": label}
 
@@ -139,7 +139,7 @@ def kpi(figure: Any) -> dict[str, Any]:
 @register.inclusion_tag("components/field.html")
 def field(label: str, name: str, value: Any = "", **options: Any) -> dict[str, Any]:
     """Draw a labelled input. Options: ``type`` (text, number, select, textarea, checkbox, password, file, datetime-local ...), ``note``, ``error``,
-    ``choices`` (pairs or words), ``required``, ``placeholder``, ``autocomplete``, ``min``, ``max``, ``step``, ``rows``, ``disabled``, ``autofocus``, ``id``, ``klass``.
+    ``choices`` (pairs or words), ``required``, ``placeholder``, ``autocomplete``, ``min``, ``max``, ``step``, ``rows``, ``disabled``, ``id``, ``klass``.
     """
     choices = [(c, c) if isinstance(c, str) else tuple(c) for c in options.pop("choices", ())]
     anchor = options.pop("id", "") or f"f-{name}"

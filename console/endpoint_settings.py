@@ -1,0 +1,126 @@
+"""The settings of one endpoint: what keeps callers on a slot, the log, odd values, limits; and deleting it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import render
+from django.urls import reverse
+from django.views.decorators.http import require_http_methods
+
+from access.actors import Actor
+from access.permissions import require
+from access.requests import request_actor
+from access.rights import Right
+from console.answers import answer, done, page
+from console.endpoint import shown
+from console.endpoints import LOG_POLICIES
+from core.errors import Conflict, Invalid, SignalboxError, Unprocessable
+from serving.delete_endpoint import delete_endpoint
+from serving.edit_endpoint import edit_endpoint
+from serving.policies import VALIDATION_CHOICES
+from serving.queries import EndpointDetail, endpoint_detail
+from serving.table import Limits
+
+_LIMITS = (
+    ("max_rows", "Rows per request", "rows"),
+    ("max_body_bytes", "Size of a request", "bytes"),
+    ("timeout_ms", "Time for an answer", "ms"),
+    ("max_concurrency", "Requests at once, per process", "requests"),
+)
+_WORDS = {
+    "refuse": "refuse the request",
+    "clip": "clip it to the bounds",
+    "replace": "replace it by the typical value",
+    "flag": "pass it and flag it",
+}
+_CHOICES = [(choice, f"{choice}: {_WORDS.get(choice, choice)}") for choice in VALIDATION_CHOICES]
+
+
+@require_http_methods(["GET", "HEAD", "POST"])
+@page
+def view(request: HttpRequest, name: str) -> HttpResponse:
+    """Show the settings, then change those that differ."""
+    actor = request_actor(request)
+    require(actor, Right.ENDPOINT_VIEW, f"endpoint:{name}")
+    if request.method != "POST":
+        return _page(request, actor, endpoint_detail(name))
+    try:
+        revision = int(request.POST.get("revision", "0") or 0)
+        edit_endpoint(actor=actor, endpoint=name, changes=_changes(request), revision=revision, reason=request.POST.get("reason", "")[:500])
+    except ValueError:
+        return _page(request, actor, endpoint_detail(name), Invalid("A number is missing or not a number. Nothing was changed."))
+    except (Invalid, Conflict) as error:
+        return _page(request, actor, endpoint_detail(name), error)
+    return done(request, "The settings are kept. Every process has them within a second.", "endpoint-settings", name)
+
+
+@require_http_methods(["GET", "HEAD", "POST"])
+@page
+def delete(request: HttpRequest, name: str) -> HttpResponse:
+    """Ask for the name, then delete the endpoint with its ledger."""
+    actor = request_actor(request)
+    require(actor, Right.ENDPOINT_DELETE, f"endpoint:{name}")
+    detail = endpoint_detail(name)
+    wrong: SignalboxError | None = None
+    if request.method == "POST":
+        try:
+            if request.POST.get("name", "").strip() != name:
+                raise Unprocessable(f"Type {name} to delete it. Nothing was changed.")  # noqa: TRY301  # shown like the verb's own refusals
+            delete_endpoint(actor=actor, endpoint=name, revision=int(request.POST.get("revision") or 0), reason=request.POST.get("reason", "")[:500])
+        except (Conflict, Unprocessable) as error:
+            wrong = error
+        else:
+            return done(request, f"{name} is deleted.", "endpoints")
+    crumbs = [("Endpoints", reverse("endpoints")), (name, reverse("endpoint", args=[name])), ("Delete", "")]
+    context = shown(actor, detail) | {"title": f"Delete {name}", "crumbs": crumbs, "errors": [wrong.message] if wrong else []}
+    return answer(request, "endpoint/_delete.html", context, wrong.status if wrong else 200)
+
+
+def _page(request: HttpRequest, actor: Actor, detail: EndpointDetail, wrong: SignalboxError | None = None) -> HttpResponse:
+    limits = msgspec.to_builtins(msgspec.convert(detail.limits, Limits))
+    policy = detail.validation.get("features", {})
+    live = detail.live
+    posted = request.POST if wrong else None
+    features = [] if live is None or live.signature is None else [feature.name for feature in live.signature.features]
+    context = shown(actor, detail, "settings") | {
+        "title": f"Settings of {detail.name}",
+        "wrong": wrong.message if wrong else "",
+        "typed": _typed(detail, posted),
+        "limits": [(key, label, unit, posted.get(key) if posted else limits[key]) for key, label, unit in _LIMITS],
+        "policies": LOG_POLICIES,
+        "choices": _CHOICES,
+        "feature_choices": [("", "as by default"), *_CHOICES],
+        "features": [(feature, (posted.get(f"feature.{feature}") if posted else policy.get(feature)) or "") for feature in features],
+    }
+    return render(request, "endpoint/settings.html", context, status=wrong.status if wrong else 200)
+
+
+def _typed(detail: EndpointDetail, posted: Any) -> dict[str, Any]:
+    """What the fields show: what was typed, else what holds."""
+    if posted:
+        return {key: posted.get(key, "") for key in ("description", "sticky_on", "log_policy", "log_percent", "validation", "reason")}
+    return {
+        "description": detail.description,
+        "sticky_on": detail.sticky_on,
+        "log_policy": detail.log_policy,
+        "log_percent": f"{detail.log_share * 100:g}",
+        "validation": detail.validation.get("default", "flag"),
+        "reason": "",
+    }
+
+
+def _changes(request: HttpRequest) -> dict[str, Any]:
+    """Read the form; ValueError for what is no number."""
+    post = request.POST
+    features = {key.removeprefix("feature."): value for key, value in post.items() if key.startswith("feature.") and value}
+    return {
+        "description": post.get("description", "").strip(),
+        "sticky_on": post.get("sticky_on", "").strip(),
+        "log_policy": post.get("log_policy", ""),
+        "log_share": float(post.get("log_percent", "100") or 100) / 100,
+        "validation": {"default": post.get("validation", ""), "features": features},
+        "limits": {key: int(post.get(key, "")) for key, _, _ in _LIMITS},
+    }

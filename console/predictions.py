@@ -1,0 +1,166 @@
+"""The prediction log of an endpoint: a list, one prediction, and an export."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import Any
+from uuid import UUID
+
+from django.conf import settings
+from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
+from django.shortcuts import render
+from django.views.decorators.http import require_safe
+
+from access.permissions import require
+from access.requests import request_actor
+from access.rights import Right
+from console import snippets
+from console.answers import page
+from console.endpoint import shown
+from console.tiles import tile
+from core.errors import Invalid
+from monitoring.models import Outcome
+from serving.queries import EndpointDetail, Prediction, PredictionFilters, endpoint_detail, prediction, predictions_page
+
+_MOST_EXPORTED = 10_000
+_PAGE = 50
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+
+
+@require_safe
+@page
+def view(request: HttpRequest, name: str) -> HttpResponse:
+    """Answer one page of the log, newest first; the address holds the filters and the cursor."""
+    actor = request_actor(request)
+    require(actor, Right.PREDICTIONS_VIEW, f"endpoint:{name}")
+    detail = endpoint_detail(name)
+    filters = _filters(request)
+    found = predictions_page(name, filters=filters, cursor=request.GET.get("cursor"), limit=_PAGE)
+    context = shown(actor, detail, "predictions") | {
+        "title": f"Predictions of {name}",
+        "rows": found,
+        "filters": filters,
+        "filtered": filters != PredictionFilters(),
+        "typed": request.GET,
+        "slot_choices": [("", "any")] + [(slot.name, slot.name) for slot in detail.slots],
+        "may_export": actor.may(Right.PREDICTIONS_EXPORT, f"endpoint:{name}"),
+        "curl": _example(detail),
+        "retention_days": settings.ENVIRONMENT.log_retention_days,
+        "most_exported": _MOST_EXPORTED,
+    }
+    return render(request, "predictions/page.html", context)
+
+
+@require_safe
+@page
+def one(request: HttpRequest, name: str, identifier: UUID) -> HttpResponse:
+    """Answer one logged request: its rows against the signature, the way it took, and what turned out to be true."""
+    actor = request_actor(request)
+    require(actor, Right.PREDICTIONS_VIEW, f"endpoint:{name}")
+    detail = endpoint_detail(name)
+    found = prediction(identifier, name)
+    signature = next((slot.signature for slot in detail.slots if slot.digest == found.build_digest), None)
+    features = {feature.name: feature for feature in signature.features} if signature else {}
+    rows = [{"prediction": row, "inputs": [(key, value, features.get(key)) for key, value in row.inputs.items()]} for row in found.rows]
+    first = found.rows[0]
+    context = shown(actor, detail, "predictions") | {
+        "title": f"Prediction {str(identifier)[:13]}",
+        "found": found,
+        "first": first,
+        "rows": rows,
+        "outcomes": tile(lambda: list(Outcome.objects.filter(prediction_id=identifier).order_by("row", "-id")[:100])),
+        "curl": snippets.curl(settings.ENVIRONMENT.predict_url, name, first.inputs),
+        "outcome_curl": _outcome_curl(identifier),
+    }
+    return render(request, "predictions/one.html", context)
+
+
+@require_safe
+@page
+def export(request: HttpRequest, name: str) -> StreamingHttpResponse:
+    """Answer the filtered log as CSV, at most 10,000 rows, while it is read."""
+    actor = request_actor(request)
+    require(actor, Right.PREDICTIONS_EXPORT, f"endpoint:{name}")
+    endpoint_detail(name)
+    response = StreamingHttpResponse(_lines(name, _filters(request)), content_type="text/csv; charset=utf-8")
+    response["Content-Disposition"] = f'attachment; filename="{name}-predictions.csv"'
+    return response
+
+
+class _Echo:
+    """A file that gives back what is written to it, for the csv writer."""
+
+    def write(self, text: str) -> str:
+        return text
+
+
+def _lines(name: str, filters: PredictionFilters) -> Iterator[str]:
+    writer = csv.writer(_Echo())
+    cursor: str | None = None
+    header: list[str] = []
+    left = _MOST_EXPORTED
+    while left > 0:
+        found = predictions_page(name, filters=filters, cursor=cursor, limit=min(200, left))
+        for row in found.results:
+            if not header:
+                header = [*(f"in.{key}" for key in row.inputs), *(f"out.{key}" for key in row.outputs)]
+                yield str(writer.writerow(["prediction_id", "row", "received_at", "slot", "model", "version", "latency_ms", "flags", *header]))
+            yield str(writer.writerow(_cells(row, header)))
+        left -= len(found.results)
+        cursor = found.next
+        if cursor is None:
+            return
+
+
+def _cells(row: Prediction, header: list[str]) -> list[Any]:
+    values = {**{f"in.{key}": value for key, value in row.inputs.items()}, **{f"out.{key}": value for key, value in row.outputs.items()}}
+    fixed = [row.id, row.row, row.received_at.isoformat(), row.slot, row.model, row.version, row.latency_ms, " ".join(row.flags)]
+    return [*fixed, *(_cell(values.get(key)) for key in header)]
+
+
+def _cell(value: Any) -> Any:
+    """A spreadsheet must not take a text for a formula."""
+    if isinstance(value, str) and value.startswith(_FORMULA):
+        return f"'{value}"
+    return json.dumps(value) if isinstance(value, list | dict) else value
+
+
+def _filters(request: HttpRequest) -> PredictionFilters:
+    get = request.GET
+    version = get.get("version", "").strip().lstrip("v")
+    if version and not (version.isdecimal() and len(version) < 9):
+        raise Invalid(f"The version {version!r} is not a number. Nothing was searched.", field="version")
+    return PredictionFilters(
+        slot=get.get("slot", ""),
+        version=int(version) if version else None,
+        flagged=get.get("flagged") == "on",
+        request_id=get.get("request_id", "").strip(),
+        since=_moment(get.get("since", "")),
+        until=_moment(get.get("until", "")),
+    )
+
+
+def _moment(text: str) -> datetime | None:
+    if not text.strip():
+        return None
+    try:
+        moment = datetime.fromisoformat(text.strip())
+    except ValueError as error:
+        raise Invalid(f"The time {text[:40]!r} is not one. Write it as 2026-11-22T14:05, in UTC.") from error
+    return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+
+def _example(detail: EndpointDetail) -> str:
+    live = detail.live
+    if live is None or live.signature is None:
+        return ""
+    return snippets.curl(settings.ENVIRONMENT.predict_url, detail.name, snippets.example(live.signature.features))
+
+
+def _outcome_curl(identifier: UUID) -> str:
+    body = json.dumps({"outcomes": [{"prediction_id": str(identifier), "value": "yes"}]})
+    url = f"{settings.ENVIRONMENT.console_url}/api/v1/outcomes/"
+    return f"curl {url} \\\n  -H \"Authorization: Bearer $SIGNALBOX_KEY\" -H 'Content-Type: application/json' \\\n  -d '{body}'"

@@ -1,0 +1,192 @@
+"""Try it: a form made from the signature, the answer of every version that is asked, and the request to copy."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
+from typing import Any
+
+import httpx
+from django.conf import settings
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import render
+from django.views.decorators.http import require_http_methods
+
+from access.actors import EVERYTHING, Actor
+from access.keys import create_key
+from access.permissions import require
+from access.requests import request_actor
+from access.rights import Right
+from console import snippets
+from console.answers import page
+from console.endpoint import shown
+from core.clock import now
+from registry.signature import Feature, Kind
+from serving.queries import EndpointDetail, SlotDetail, endpoint_detail
+
+_KEY_LIFE = timedelta(hours=1)
+_KEY_REUSE_S = 3000.0
+_NEW_KEY_PATIENCE_S = 3.0
+_TIMEOUT_S = 15.0
+_keys: dict[tuple[str, str], tuple[float, str]] = {}
+"""(actor, endpoint) to (when it was issued, text): a key of this process, never stored, good for one hour and one endpoint."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What one slot said; ``wrong`` instead, when it refused or did not answer."""
+
+    slot: SlotDetail
+    took_ms: float = 0.0
+    prediction: dict[str, Any] = field(default_factory=dict)
+    prediction_id: str = ""
+    wrong: str = ""
+
+    @property
+    def headline(self) -> Any:
+        return self.prediction.get("label", self.prediction.get("prediction", next(iter(self.prediction.values()), "")))
+
+    @property
+    def shares(self) -> list[tuple[str, float]]:
+        """The probabilities, most likely first."""
+        found = self.prediction.get("probabilities") or {}
+        return sorted(found.items(), key=lambda pair: -pair[1]) if isinstance(found, dict) else []
+
+
+@dataclass(frozen=True, slots=True)
+class Input:
+    """One field of the form: the feature, what it shows and what is wrong with it."""
+
+    feature: Feature
+    value: Any
+    wrong: str = ""
+
+    @property
+    def note(self) -> str:
+        """What the sample held: its bounds, and whether it may be empty."""
+        low, high = self.feature.minimum, self.feature.maximum
+        parts = [str(self.feature.kind)]
+        if low is not None and high is not None:
+            parts.append(f"{low:g} to {high:g}")
+        if self.feature.missing:
+            parts.append("may be empty")
+        return ", ".join(parts)
+
+    @property
+    def choices(self) -> list[tuple[str, str]]:
+        values = ["true", "false"] if self.feature.kind is Kind.BOOLEAN else list(self.feature.categories or ())
+        return [(value, value) for value in (["", *values] if self.feature.missing else values)]
+
+
+@require_http_methods(["GET", "HEAD", "POST"])
+@page
+def view(request: HttpRequest, name: str) -> HttpResponse:
+    """Show the form with an example, then ask the versions and show what each says."""
+    actor = request_actor(request)
+    require(actor, Right.ENDPOINT_VIEW, f"endpoint:{name}")
+    detail = endpoint_detail(name)
+    slots = [slot for slot in detail.slots if slot.filled and slot.signature]
+    shape = detail.live or (slots[0] if slots else None)
+    context = shown(actor, detail, "try") | {"title": f"Try {name}", "slots": slots, "shape": shape}
+    if shape is None or shape.signature is None:
+        return render(request, "endpoint/try_it.html", context)
+    features = shape.signature.features
+    typed = {f.name: request.POST.get(f"in.{f.name}", "") for f in features} if request.method == "POST" else snippets.example(features)
+    row, wrong = _row(features, typed)
+    asked = request.POST.get("slot", "")
+    answers: list[Answer] = []
+    if request.method == "POST" and not wrong:
+        require(actor, Right.PREDICT, f"endpoint:{name}")
+        answers = _ask(actor, detail, [slot for slot in slots if asked in {"", slot.name}], row)
+        wrong = _blamed(features, answers)
+    url = settings.ENVIRONMENT.predict_url
+    context |= {
+        "inputs": [Input(feature, _shown(typed[feature.name]), wrong.get(feature.name, "")) for feature in features],
+        "answers": answers,
+        "asked": asked,
+        "slot_choices": [("", "every version")] + [(slot.name, f"{slot.title} in {slot.name}") for slot in slots],
+        "curl": snippets.curl(url, name, row),
+        "python": snippets.python(url, name, row),
+        "oip": snippets.oip(shape.signature, row),
+    }
+    failed = bool(wrong) or any(answer.wrong for answer in answers)
+    return render(request, "endpoint/try_it.html", context, status=422 if failed else 200)
+
+
+def _row(features: tuple[Feature, ...], typed: dict[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
+    """Read the fields as the kinds of the signature; what cannot be read is named."""
+    row: dict[str, Any] = {}
+    wrong: dict[str, str] = {}
+    for feature in features:
+        try:
+            row[feature.name] = _value(feature, typed[feature.name])
+        except ValueError:
+            wrong[feature.name] = (
+                f"{feature.name} takes {'a whole number' if feature.kind is Kind.INTEGER else 'a number'}, not {str(typed[feature.name])[:40]!r}."
+            )
+            row[feature.name] = None
+    return row, wrong
+
+
+def _value(feature: Feature, typed: Any) -> Any:
+    if not isinstance(typed, str) or feature.kind is Kind.TEXT:
+        return None if typed == "" and feature.missing else typed
+    text = typed.strip()
+    if text == "":
+        return None
+    if feature.kind is Kind.BOOLEAN:
+        return text.lower() in {"true", "1", "yes", "on"}
+    return int(text) if feature.kind is Kind.INTEGER else float(text)
+
+
+def _shown(value: Any) -> Any:
+    return str(value).lower() if isinstance(value, bool) else value
+
+
+def _ask(actor: Actor, detail: EndpointDetail, slots: list[SlotDetail], row: dict[str, Any]) -> list[Answer]:
+    """Ask each slot for its answer; the data plane is called as every client calls it."""
+    with httpx.Client(base_url=settings.ENVIRONMENT.predict_url, timeout=_TIMEOUT_S) as client:
+        client.headers["Authorization"] = f"Bearer {_key(actor, detail.name, client)}"
+        return [_one(client, detail.name, slot, row) for slot in slots]
+
+
+def _one(client: httpx.Client, name: str, slot: SlotDetail, row: dict[str, Any]) -> Answer:
+    started = time.perf_counter()
+    try:
+        response = client.post(f"/v2/models/{name}/versions/{slot.version}/predict", json={"rows": [row]})
+        body = response.json()
+    except (httpx.HTTPError, ValueError) as error:
+        return Answer(slot, wrong=f"The data plane did not answer: {error or type(error).__name__}. The System page shows its processes.")
+    took_ms = (time.perf_counter() - started) * 1000
+    if response.status_code != 200:
+        return Answer(slot, took_ms, wrong=str(body.get("error", f"status {response.status_code}")))
+    return Answer(slot, took_ms, body["predictions"][0], body.get("prediction_id", ""))
+
+
+def _key(actor: Actor, endpoint: str, client: httpx.Client) -> str:
+    """Give a key that may predict at this endpoint for an hour; issued in the person's name, waited for until the data plane has it."""
+    kept = _keys.get((actor.id, endpoint))
+    if kept and time.monotonic() - kept[0] < _KEY_REUSE_S:
+        return kept[1]
+    issuer = replace(actor, rights={EVERYTHING: frozenset({Right.KEY_MANAGE})})
+    text = create_key(actor=issuer, name=f"Try it, {actor.name}", scopes=["predict"], endpoints=[endpoint], expires_at=now() + _KEY_LIFE).text
+    _keys[actor.id, endpoint] = (time.monotonic(), text)
+    _wait_until_known(client, endpoint, text)
+    return text
+
+
+def _wait_until_known(client: httpx.Client, endpoint: str, text: str) -> None:
+    until = time.monotonic() + _NEW_KEY_PATIENCE_S
+    while time.monotonic() < until:
+        try:
+            if client.get(f"/v2/models/{endpoint}", headers={"Authorization": f"Bearer {text}"}).status_code != 401:
+                return
+        except httpx.HTTPError:
+            return
+        time.sleep(0.05)
+
+
+def _blamed(features: tuple[Feature, ...], answers: list[Answer]) -> dict[str, str]:
+    """Put what the data plane says to the field it names."""
+    return {feature.name: answer.wrong for answer in answers for feature in features if answer.wrong and f"{feature.name}" in answer.wrong}
