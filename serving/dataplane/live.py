@@ -32,6 +32,23 @@ class LoadedBuild:
         self.codec = RowCodec(self.spec)
 
 
+class Builds:
+    """The loaded builds of a table. Two versions may share their bytes, and then the loaded runtime too."""
+
+    def __init__(self) -> None:
+        self._exact: dict[tuple[str, str, int], LoadedBuild] = {}
+        self._by_digest: dict[str, LoadedBuild] = {}
+
+    def add(self, loaded: LoadedBuild) -> None:
+        entry = loaded.entry
+        self._exact[entry.digest, entry.model, entry.version] = loaded
+        self._by_digest[entry.digest] = loaded
+
+    def of(self, digest: str, model: str, version: int) -> LoadedBuild | None:
+        """Give the build of that version, else one with the same bytes."""
+        return self._exact.get((digest, model, version)) or self._by_digest.get(digest)
+
+
 class SlotStats:
     """Since the process started: for the protocol's statistics call and for /metrics."""
 
@@ -110,17 +127,16 @@ class EndpointState:
 class Routes:
     """A whole route table, compiled. ``errors`` says why builds could not be loaded, by digest."""
 
-    def __init__(self, table: RouteTable, builds: Mapping[str, LoadedBuild], errors: Mapping[str, str], before: Routes | None) -> None:
+    def __init__(self, table: RouteTable, builds: Builds, errors: Mapping[str, str], before: Routes | None) -> None:
         self.table, self.revision, self.errors = table, table.revision, dict(errors)
         self.keys = KeyRing(table.keys)
         self.endpoints = {entry.name: _endpoint(entry, builds, table.revision, before) for entry in table.endpoints}
 
 
-def _endpoint(entry: EndpointEntry, builds: Mapping[str, LoadedBuild], revision: int, before: Routes | None) -> EndpointState:
+def _endpoint(entry: EndpointEntry, builds: Builds, revision: int, before: Routes | None) -> EndpointState:
     """Compile one endpoint. If a build with traffic could not be loaded, the endpoint goes on as it was."""
-    broken = [slot for slot in entry.slots if slot.build_digest not in builds]
+    loaded = {slot: builds.of(slot.build_digest, slot.model, slot.version) for slot in entry.slots}
     old = before.endpoints.get(entry.name) if before else None
-    if any(slot.weight > 0 for slot in broken) and old is not None and old.slots:
+    if any(slot.weight > 0 and build is None for slot, build in loaded.items()) and old is not None and old.slots:
         return old
-    slots = tuple(Slot(entry, slot, builds[slot.build_digest], revision) for slot in entry.slots if slot.build_digest in builds)
-    return EndpointState(entry, slots)
+    return EndpointState(entry, tuple(Slot(entry, slot, build, revision) for slot, build in loaded.items() if build is not None))

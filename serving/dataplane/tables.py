@@ -23,7 +23,7 @@ import psycopg
 from core.digests import artifact_path, digest_of
 from serving import table as route_table
 from serving.dataplane.engine import Engine
-from serving.dataplane.live import LoadedBuild, Routes
+from serving.dataplane.live import Builds, LoadedBuild, Routes
 from serving.dataplane.postgres import Away, Link
 from serving.runtimes.onnx import LoadFailed, OnnxBuild, RunFailed
 from serving.table import BuildEntry, RouteTable
@@ -46,7 +46,7 @@ class TableFollower:
         self._engine, self._loop, self._link = engine, loop, link
         self._store = BuildStore(folder, artifacts)
         self._table_file = folder / "table.json"
-        self._builds: dict[str, LoadedBuild] = {}
+        self._builds = Builds()
         self._table: RouteTable | None = None
         self._failed_at = 0.0
         self._listening: psycopg.Connection[Any] | None = None
@@ -118,11 +118,11 @@ class TableFollower:
 
     def _adopt(self, table: RouteTable) -> None:
         """Load what is new, then swap in one assignment in the event loop's thread."""
-        builds: dict[str, LoadedBuild] = {}
+        builds = Builds()
         errors: dict[str, str] = {}
         for entry in table.builds:
             try:
-                builds[entry.digest] = self._loaded(entry)
+                builds.add(self._loaded(entry, builds))
             except (LoadFailed, RunFailed) as error:
                 logger.error("%s version %d cannot be served: %s", entry.model, entry.version, error.message)  # noqa: TRY400  # the text says it all
                 errors[entry.digest] = error.message
@@ -140,8 +140,9 @@ class TableFollower:
         gc.collect()
         gc.freeze()
 
-    def _loaded(self, entry: BuildEntry) -> LoadedBuild:
-        before = self._builds.get(entry.digest)
+    def _loaded(self, entry: BuildEntry, fresh: Builds) -> LoadedBuild:
+        key = (entry.digest, entry.model, entry.version)
+        before = self._builds.of(*key) or fresh.of(*key)
         if before is None:
             return LoadedBuild(entry, self._store.load(entry))
         return before if before.entry == entry else LoadedBuild(entry, before.runtime)

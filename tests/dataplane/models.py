@@ -15,10 +15,12 @@ from serving.table import BuildEntry
 _FLOAT, _INT64, _STRING = TensorProto.FLOAT, TensorProto.INT64, TensorProto.STRING
 
 
-def _content(nodes: list[onnx.NodeProto], inputs: list[onnx.ValueInfoProto], outputs: list[onnx.ValueInfoProto], constants: dict[str, np.ndarray]) -> bytes:
+def _content(
+    nodes: list[onnx.NodeProto], inputs: list[onnx.ValueInfoProto], outputs: list[onnx.ValueInfoProto], constants: dict[str, np.ndarray], version: int = 1
+) -> bytes:
     initializers = [numpy_helper.from_array(value, name) for name, value in constants.items()]
     graph = helper.make_graph(nodes, "test", inputs, outputs, initializers)
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9, model_version=version)
     onnx.checker.check_model(model)
     return model.SerializeToString()
 
@@ -44,6 +46,7 @@ def regressor(artifacts: Path, *, version: int = 1, offset: float = 0.0, feature
         [helper.make_tensor_value_info("input", _FLOAT, [None, 3])],
         [helper.make_tensor_value_info("prediction", _FLOAT, [None, 1])],
         {"w": np.array([[1], [10], [100]], np.float32), "offset": np.array([offset], np.float32)},
+        version,
     )
     signature = Signature(
         layout=Layout.MATRIX,

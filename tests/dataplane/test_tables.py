@@ -1,0 +1,162 @@
+"""Following the published table: under load, without Postgres, and with builds that cannot be loaded."""
+
+from __future__ import annotations
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import httpx
+import pytest
+
+from serving.table import RouteTable
+from tests.dataplane import models
+from tests.dataplane.conftest import HEADERS, Log, Plane, endpoint, table, wait_for
+
+# The data plane writes with connections of its own; the mark has the test database made.
+pytestmark = pytest.mark.django_db
+
+ROWS = {"rows": [{"a": 1, "b": 2, "c": 3}]}
+
+
+def _answer(plane: Plane, name: str = "sum") -> httpx.Response:
+    return plane.client.post(f"/v2/models/{name}/predict", json=ROWS)
+
+
+def test_swaps_under_load_fail_no_request_and_answer_only_from_what_is_live(plane_with_log: Plane, log: Log) -> None:
+    builds = [models.regressor(plane_with_log.artifacts, version=number, offset=number / 4) for number in (1, 2, 3, 4)]
+    log.publish(table(builds, [endpoint("sum", builds[0])]))
+    plane_with_log.start()
+    published = threading.Event()
+    wrong: list[object] = []
+    asked = [0] * 4
+    # A version may answer from the moment its table is written until the next one is live everywhere.
+    live = {1}
+
+    def ask(worker: int) -> None:
+        with httpx.Client(base_url=plane_with_log.url, headers=HEADERS) as client:
+            while not published.is_set():
+                allowed = set(live)
+                answer = client.post("/v2/models/sum/predict", json=ROWS)
+                allowed |= live
+                document = answer.json()
+                if (
+                    answer.status_code != 200
+                    or document["version"] not in allowed
+                    or document["predictions"] != [{"prediction": 321 + document["version"] / 4}]
+                ):
+                    wrong.append((answer.status_code, document, allowed))
+                asked[worker] += 1
+
+    with ThreadPoolExecutor(4) as threads:
+        asking = [threads.submit(ask, worker) for worker in range(4)]
+        for number in range(24):
+            build = builds[(number + 1) % 4]
+            live.add(build.version)
+            revision = log.publish(table(builds, [endpoint("sum", build)]))
+            wait_for(lambda revision=revision: f"signalbox_table_revision {revision}" in plane_with_log.client.get("/metrics").text, "the new table")
+            live.intersection_update({build.version})
+        published.set()
+        for each in asking:
+            each.result()
+    assert wrong == []
+    assert min(asked) > 10
+
+
+def test_a_new_table_is_live_within_a_second_by_the_hint(plane_with_log: Plane, log: Log) -> None:
+    one, two = models.regressor(plane_with_log.artifacts), models.regressor(plane_with_log.artifacts, version=2)
+    log.publish(table([one], [endpoint("sum", one)]))
+    plane_with_log.start()
+    log.publish(table([one, two], [endpoint("sum", two)]))
+    wait_for(lambda: _answer(plane_with_log).json()["version"] == 2, "version 2", timeout_s=3)
+
+
+def test_an_endpoint_that_is_gone_is_404_and_a_key_that_is_gone_401(plane_with_log: Plane, log: Log) -> None:
+    one = models.regressor(plane_with_log.artifacts)
+    log.publish(table([one], [endpoint("sum", one), endpoint("other", one)]))
+    plane_with_log.start()
+    log.publish(table([one], [endpoint("other", one)]))
+    wait_for(lambda: _answer(plane_with_log).status_code == 404, "the endpoint to go", timeout_s=3)
+    assert _answer(plane_with_log, "other").status_code == 200
+    log.publish(table([one], [endpoint("other", one)], keys=()))
+    wait_for(lambda: _answer(plane_with_log, "other").status_code == 401, "the key to go", timeout_s=3)
+
+
+def test_starts_from_disk_without_postgres_even_if_the_artifacts_are_gone(plane: Plane, log: Log) -> None:
+    one = models.regressor(plane.artifacts)
+    revision = log.publish(table([one], [endpoint("sum", one)]))
+    first = Plane(plane.var_dir, log.url).start()
+    assert _answer(first).json()["predictions"] == [{"prediction": 321.0}]
+    wait_for(lambda: (plane.var_dir / "dataplane" / "table.json").exists(), "the table on disk")
+    first.stop()
+    for path in plane.artifacts.rglob("*"):
+        if path.is_file():
+            path.unlink()
+    plane.start()
+    assert _answer(plane).json()["predictions"] == [{"prediction": 321.0}]
+    assert f"signalbox_table_revision {revision}" in plane.client.get("/metrics").text
+
+
+def test_an_empty_table_is_ready_and_knows_nothing(plane_with_log: Plane, log: Log) -> None:
+    plane_with_log.start()
+    assert _answer(plane_with_log).status_code == 401
+    assert plane_with_log.client.get("/v2").status_code == 200
+
+
+def test_a_build_that_cannot_be_loaded_leaves_the_endpoint_as_it_was_and_is_reported(plane_with_log: Plane, log: Log) -> None:
+    one, two = models.regressor(plane_with_log.artifacts), models.regressor(plane_with_log.artifacts, version=2)
+    log.publish(table([one], [endpoint("sum", one), endpoint("other", one)]))
+    plane_with_log.start()
+    path = next(plane_with_log.artifacts.rglob(two.digest))
+    content = path.read_bytes()
+    path.write_bytes(content + b"x")
+    revision = log.publish(table([one, two], [endpoint("sum", two), endpoint("new", two)]))
+
+    def reported() -> list[dict[str, str]]:
+        rows = log.run("SELECT builds FROM serving_dataplaneprocess WHERE table_revision = %s", revision)
+        return [build for build in rows[0][0] if build["error"]] if rows else []
+
+    (failed,) = wait_for(reported, "the report")
+    assert failed["digest"] == two.digest
+    assert "not in the artifact store, or was changed" in failed["error"]
+    assert _answer(plane_with_log).json()["version"] == 1
+    assert _answer(plane_with_log, "new").status_code == 503
+    assert _answer(plane_with_log, "other").status_code == 404
+    path.write_bytes(content)
+    wait_for(lambda: _answer(plane_with_log, "new").status_code == 200, "the restored build")
+    assert _answer(plane_with_log).json()["version"] == 2
+
+
+def test_a_build_that_killed_two_processes_is_not_loaded_again(plane: Plane) -> None:
+    one, two = models.regressor(plane.artifacts), models.regressor(plane.artifacts, version=2)
+    plane.keep(table([one, two], [endpoint("sum", one), endpoint("bad", two)]))
+    markers = plane.var_dir / "dataplane" / "loading"
+    markers.mkdir(parents=True)
+    for pid in (2**22 - 1, 2**22 - 2):
+        (markers / f"{two.digest}.{pid}").touch()
+    plane.start()
+    assert _answer(plane).status_code == 200
+    assert _answer(plane, "bad").status_code == 503
+    assert "ended 2 processes within the hour" in plane.log_text()
+
+
+def test_sigterm_takes_readiness_away_first_and_fails_no_request(plane: Plane) -> None:
+    one = models.regressor(plane.artifacts)
+    plane.keep(table([one], [endpoint("sum", one)]))
+    plane.start()
+    assert plane.process is not None
+    plane.process.terminate()
+    wait_for(lambda: httpx.get(f"{plane.url}/v2/health/ready").json() == {"ready": False}, "readiness to go", timeout_s=1)
+    answer = _answer(plane)
+    assert answer.status_code == 200
+    assert answer.headers["connection"] == "close"
+    assert plane.process.wait(timeout=10) == 0
+
+
+def test_a_table_that_cannot_be_read_changes_nothing(plane_with_log: Plane, log: Log) -> None:
+    one = models.regressor(plane_with_log.artifacts)
+    document: RouteTable = table([one], [endpoint("sum", one)])
+    log.publish(document)
+    plane_with_log.start()
+    log.run("INSERT INTO serving_publishedtable (document, published_at) VALUES ('nonsense', now())")
+    wait_for(lambda: "Following the route table failed" in plane_with_log.log_text(), "the report")
+    assert _answer(plane_with_log).status_code == 200
