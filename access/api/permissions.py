@@ -14,7 +14,7 @@ from access.requests import request_actor
 from access.rights import Right
 
 
-class _Needs(BasePermission):
+class Needs(BasePermission):
     """Asked after IsAuthenticated; raises Forbidden, which names the right. Verbs check again for themselves."""
 
     read: Right
@@ -32,5 +32,5 @@ def reading_needs(right: Right, subject_kind: str = "") -> list[type[Any]]:
 
     What changes something is checked by the verb that does it.
     """
-    needs = type("Needs", (_Needs,), {"read": right, "subject_kind": subject_kind})
+    needs = type("Needs", (Needs,), {"read": right, "subject_kind": subject_kind})
     return [IsAuthenticated, needs]
