@@ -121,7 +121,7 @@ class _Reasoned(serializers.Serializer[Any]):
 
 
 class _Revised(_Reasoned):
-    revision = IntegerField(min_value=1, help_text=_HOW, error_messages={"required": _HOW, "null": _HOW})
+    revision = IntegerField(min_value=1, help_text=_HOW, error_messages=dict.fromkeys(["required", "null"], _HOW.replace("{", "{{").replace("}", "}}")))
 
 
 class _MaybeRevised(_Reasoned):
