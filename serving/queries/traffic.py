@@ -30,7 +30,8 @@ class TrafficSeries:
     """Columns for charts: ``t`` are the beginnings of the windows in seconds since 1970, ``step`` their length.
 
     Lines are ``<slot>.rps``, ``.p50``, ``.p95``, ``.p99`` (ms) and ``.errors`` (percent), and ``refused``
-    (per minute, of the whole endpoint); None where nothing was asked. ``marks`` are changes: {t, text}.
+    (per minute, of the whole endpoint); None where nothing was asked. ``marks`` are all changes of the
+    window up to now, {t, text}, also when only new points were asked for.
     """
 
     t: list[int]
@@ -65,8 +66,9 @@ def traffic_series(endpoint: str, window: str = "15m", since: float | None = Non
     if window not in WINDOWS:
         raise Invalid(f"The window {window!r} is unknown: choose {', '.join(WINDOWS)}.", field="window")
     seconds, step = WINDOWS[window]
-    end = int(now().timestamp() - _GRACE_S[step]) // step * step
-    begin = end - seconds
+    moment = now()
+    end = int(moment.timestamp() - _GRACE_S[step]) // step * step
+    first = begin = end - seconds
     if since is not None:
         begin = max(begin, (int(since) // step + 1) * step)
     times = list(range(begin, end, step))
@@ -75,7 +77,7 @@ def traffic_series(endpoint: str, window: str = "15m", since: float | None = Non
         raise NotFound(f"There is no endpoint {endpoint}. The list of endpoints has those that exist.")
     cells = _cells(_rows([endpoint], step, _at(begin), _at(end)))
     names += sorted({slot for _, slot in cells} - {"", *names})
-    return TrafficSeries(t=times, lines=_lines(cells, names, times, step), marks=_marks(endpoint, _at(begin), _at(end)), step=step)
+    return TrafficSeries(t=times, lines=_lines(cells, names, times, step), marks=_marks(endpoint, _at(first), moment), step=step)
 
 
 def traffic_summary(endpoint: str) -> TrafficSummary:
@@ -178,7 +180,7 @@ def _points(cells: dict[tuple[int, str], Counts], last: int) -> dict[str, list[f
 
 
 def _marks(endpoint: str, begin: datetime, end: datetime) -> list[dict[str, Any]]:
-    moved = LedgerEntry.objects.filter(endpoint__name=endpoint, at__gte=begin, at__lt=end).exclude(verb__in=["create", "edit"])
+    moved = LedgerEntry.objects.filter(endpoint__name=endpoint, at__gte=begin, at__lte=end).exclude(verb__in=["create", "edit"])
     rows = moved.order_by("-at").values_list("at", "summary")[:_MOST_MARKS]
     return [{"t": round(at.timestamp(), 3), "text": summary} for at, summary in reversed(rows)]
 

@@ -1,0 +1,195 @@
+"""The prediction log: pages, filters, one prediction, export, retention."""
+
+from __future__ import annotations
+
+import csv
+import io
+from datetime import UTC, datetime, timedelta
+from uuid import UUID
+
+import pyarrow as pa
+import pytest
+
+from access.models import AuditEntry
+from core.clock import now
+from core.errors import Forbidden, Invalid, NotFound
+from core.ids import uuid7
+from serving import delete_old as old
+from serving.export import export_predictions
+from serving.models import PredictionSegment
+from serving.queries import PredictionFilters, prediction, predictions_page
+from serving.segments import FLAG_CACHE_HIT, FLAG_DEMO, FLAG_OUT_OF_BOUNDS, FLAG_UNSEEN_CATEGORY, encode, table_of
+from serving.tasks import delete_old
+
+NAME = "churn-scorer"
+BEGIN = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
+
+
+def ms(moment: datetime) -> int:
+    return round(moment.timestamp() * 1000)
+
+
+def segment(
+    at: datetime, rows: int, *, slot: str = "blue", version: int = 12, endpoint: str = NAME, flags: int = 0, key: str = "app", per_request: int = 1
+) -> list[UUID]:
+    """Write a segment of ``rows`` a millisecond apart; row n has tenure n, and its request's id is ``r<n>``."""
+    times = [at + timedelta(milliseconds=number) for number in range(rows)]
+    ids = [uuid7(ms(times[number // per_request * per_request])) for number in range(0, rows, per_request)]
+    spread = [ids[number // per_request] for number in range(rows)]
+    fixed = {
+        "prediction_id": [each.bytes for each in spread],
+        "row": [number % per_request for number in range(rows)],
+        "received_at": times,
+        "latency_us": [1500 + number for number in range(rows)],
+        "request_id": [f"r{number}" if number else None for number in range(rows)],
+        "key_id": [key] * rows,
+        "flags": [flags] * rows,
+    }
+    inputs = {"tenure": list(range(rows)), "contract": ["=cmd()" if number % 2 else None for number in range(rows)]}
+    outputs = {"label": ["yes"] * rows, "probabilities": pa.array([[0.25, float("nan")]] * rows, pa.list_(pa.float32()))}
+    PredictionSegment.objects.create(
+        id=uuid7(ms(at)),
+        endpoint=endpoint,
+        slot=slot,
+        model="churn",
+        version=version,
+        build_digest="d" * 64,
+        table_revision=7,
+        rows=rows,
+        first_at=times[0],
+        last_at=times[-1],
+        columns=encode(table_of(fixed, inputs, outputs)),
+    )
+    return ids
+
+
+def tenures(page) -> list[int]:
+    return [each.inputs["tenure"] for each in page.results]
+
+
+def test_a_page_is_newest_first_and_goes_on_where_it_ended(db, django_assert_num_queries):
+    segment(BEGIN, 60)
+    segment(BEGIN + timedelta(seconds=1), 40)
+    with django_assert_num_queries(2):
+        first = predictions_page(NAME)
+    assert tenures(first) == [*range(39, -1, -1), *range(59, 49, -1)]
+    with django_assert_num_queries(2):
+        second = predictions_page(NAME, cursor=first.next)
+    assert tenures(second) == list(range(49, -1, -1))
+    assert second.next is None
+
+
+def test_each_row_is_shown_once_whatever_the_page(db):
+    for number in range(7):
+        segment(BEGIN + timedelta(milliseconds=number // 2), 5)
+    seen = []
+    cursor = None
+    while True:
+        page = predictions_page(NAME, cursor=cursor, limit=3)
+        seen += [(each.id, each.row) for each in page.results]
+        cursor = page.next
+        if cursor is None:
+            break
+    assert len(seen) == len(set(seen)) == 35
+
+
+def test_a_prediction_has_all_that_was_logged(db):
+    (identifier,) = segment(BEGIN, 1, flags=FLAG_OUT_OF_BOUNDS | FLAG_DEMO)
+    (each,) = predictions_page(NAME).results
+    assert (each.id, each.row, each.slot, each.model, each.version) == (identifier, 0, "blue", "churn", 12)
+    assert (each.received_at, each.latency_ms, each.request_id, each.key_id) == (BEGIN, 1.5, "", "app")
+    assert (each.flags, each.inputs, each.outputs) == (
+        ("out of bounds", "demo"),
+        {"tenure": 0, "contract": None},
+        {"label": "yes", "probabilities": [0.25, None]},
+    )
+    assert each.answer == "yes"
+
+
+def test_filters(db):
+    segment(BEGIN, 3)
+    segment(BEGIN + timedelta(seconds=1), 2, slot="green", version=13, flags=FLAG_UNSEEN_CATEGORY, key="batch")
+    segment(BEGIN + timedelta(seconds=2), 1, flags=FLAG_CACHE_HIT | FLAG_DEMO)
+    segment(BEGIN, 9, endpoint="other")
+
+    def found(**filters) -> int:
+        return len(predictions_page(NAME, filters=PredictionFilters(**filters)).results)
+
+    assert found() == 6
+    assert (found(slot="green"), found(version=12), found(slot="green", version=12)) == (2, 4, 0)
+    assert (found(flagged=True), found(key_id="batch"), found(key_id="nobody")) == (2, 2, 0)
+    assert (found(request_id="r1"), found(request_id="r1", slot="green"), found(request_id="r2")) == (2, 1, 1)
+    assert found(since=BEGIN + timedelta(seconds=1)) == 3
+    assert found(since=BEGIN + timedelta(milliseconds=1), until=BEGIN + timedelta(seconds=1)) == 3
+
+
+def test_a_filter_that_finds_little_says_how_far_back_it_looked(db, monkeypatch):
+    monkeypatch.setattr("serving.queries.predictions._MOST_ROWS_READ", 10)
+    segment(BEGIN, 2, key="rare")
+    for number in range(1, 5):
+        segment(BEGIN + timedelta(seconds=number), 8)
+    wanted = PredictionFilters(key_id="rare")
+    first = predictions_page(NAME, filters=wanted)
+    assert (first.results, first.searched_to) == ([], BEGIN + timedelta(seconds=3, milliseconds=7))
+    second = predictions_page(NAME, filters=wanted, cursor=first.next)
+    assert (second.results, second.searched_to) == ([], BEGIN + timedelta(seconds=1, milliseconds=7))
+    third = predictions_page(NAME, filters=wanted, cursor=second.next)
+    assert (len(third.results), third.next, third.searched_to) == (2, None, None)
+
+
+@pytest.mark.parametrize("cursor", ["x", "e30", "WzEsMiwzXQ", "WyJhIiwiYiIsImMiXQ"])
+def test_refuses_a_cursor_that_it_did_not_give(db, cursor):
+    with pytest.raises(Invalid, match="cursor is not one that this list gave"):
+        predictions_page(NAME, cursor=cursor)
+
+
+def test_one_prediction_is_found_by_its_id_with_all_rows(db, django_assert_num_queries):
+    for second in range(30):
+        ids = segment(BEGIN + timedelta(seconds=second), 12, per_request=3)
+        segment(BEGIN + timedelta(seconds=second), 4, slot="green")
+        if second == 17:
+            wanted = ids[2]
+    with django_assert_num_queries(1):
+        detail = prediction(wanted, NAME)
+    assert (detail.id, detail.slot, detail.version, detail.table_revision, detail.build_digest) == (wanted, "blue", 12, 7, "d" * 64)
+    assert [(each.row, each.inputs["tenure"]) for each in detail.rows] == [(0, 6), (1, 7), (2, 8)]
+    assert prediction(wanted).rows == detail.rows
+
+
+def test_one_that_is_not_logged_is_not_found(db):
+    (identifier,) = segment(BEGIN, 1)
+    for missing in (uuid7(ms(BEGIN)), UUID(int=0), UUID(int=2**128 - 1)):
+        with pytest.raises(NotFound, match="no logged prediction"):
+            prediction(missing, NAME)
+    with pytest.raises(NotFound):
+        prediction(identifier, "other")
+
+
+def test_the_export_has_every_row_and_runs_no_formula(endpoint, scientist):
+    segment(BEGIN, 3)
+    segment(BEGIN + timedelta(seconds=1), 2, slot="green", version=13, flags=FLAG_OUT_OF_BOUNDS)
+    text = "".join(export_predictions(actor=scientist, endpoint=NAME, filters=PredictionFilters(slot="blue")))
+    rows = list(csv.DictReader(io.StringIO(text)))
+    assert [row["in.tenure"] for row in rows] == ["2", "1", "0"]
+    assert [row["in.contract"] for row in rows] == ["", "'=cmd()", ""]
+    assert (rows[0]["out.probabilities"], rows[0]["slot"], rows[0]["latency_ms"]) == ("[0.25, null]", "blue", "1.502")
+    audit = AuditEntry.objects.latest("id")
+    assert (audit.verb, audit.actor_name, audit.after) == ("export", "scientist", {"filters": {"slot": "blue"}})
+    assert len("".join(export_predictions(actor=scientist, endpoint=NAME)).splitlines()) == 6
+
+
+def test_exporting_needs_its_own_right(endpoint, viewer):
+    with pytest.raises(Forbidden, match=r"predictions\.export"):
+        export_predictions(actor=viewer, endpoint=NAME)
+    assert AuditEntry.objects.filter(verb="export").count() == 0
+
+
+def test_predictions_past_their_retention_are_deleted_in_batches(db, monkeypatch):
+    monkeypatch.setattr(old, "BATCH", 2)
+    for days in (29, 31, 32, 33, 34, 35):
+        segment(now() - timedelta(days=days), 1)
+    monkeypatch.setattr(old, "MOST_BATCHES", 2)
+    assert old.delete_old() == 4
+    delete_old()
+    assert PredictionSegment.objects.count() == 1
+    assert PredictionSegment.objects.get().last_at > now() - timedelta(days=30)
