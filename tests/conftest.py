@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pytest
 from django.conf import settings
 from django.test import Client
 
 from access.actors import Actor
+from tests.product import Product, start_product
 
 ClientOf = Callable[[str], Client]
 
@@ -62,3 +63,18 @@ def client_of(db: None) -> ClientOf:
         return client
 
     return signed_in
+
+
+@pytest.fixture(scope="session")
+def product(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Product]:
+    """Give the whole product, started once as real processes, without its demo."""
+    running = start_product(tmp_path_factory.mktemp("product") / "var")
+    yield running
+    running.stop()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """With pytest-xdist all tests of the product go to one worker: it is started once (``--dist loadgroup``)."""
+    for item in items:
+        if "product" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.xdist_group("product"))

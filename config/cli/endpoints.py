@@ -15,8 +15,15 @@ reason_option = click.option("--reason", default="", help="Why; it stands in the
 @connected
 def endpoints(session: Session) -> None:
     """List the endpoints with their traffic."""
-    rows = [{**row, "traffic": traffic(row)} for row in session.api.rows("endpoints/", 200)]
-    columns = {"name": "ENDPOINT", "traffic": "TRAFFIC", "revision": "REVISION", "description": "DESCRIPTION"}
+    rows = [{**row, "answers": traffic(row)} for row in session.api.rows("endpoints/", 200)]
+    columns = {
+        "name": "ENDPOINT",
+        "answers": "ANSWERS",
+        "traffic.rps": "REQ/S",
+        "traffic.p99_ms": "P99 MS",
+        "traffic.errors_percent": "ERRORS %",
+        "standing": "STANDING",
+    }
     session.table(rows, columns, "No endpoints yet. Next:  signalbox create-endpoint my-endpoint")
 
 

@@ -13,7 +13,7 @@ from config.cli.session import Session, connected
 def models(session: Session, limit: int) -> None:
     """List the models."""
     rows = session.api.rows("models/", limit)
-    columns = {"name": "MODEL", "latest_version": "LATEST", "task": "TASK", "aliases": "ALIASES", "description": "DESCRIPTION"}
+    columns = {"name": "MODEL", "versions": "VERSIONS", "latest_number": "LATEST", "latest_state": "STATE", "aliases": "ALIASES", "owner": "OWNER"}
     session.table(rows, columns, "No models yet. Next:  signalbox register model.joblib --name my-model --sample X.csv")
 
 
@@ -24,5 +24,13 @@ def models(session: Session, limit: int) -> None:
 def versions(session: Session, model: str, limit: int) -> None:
     """List the versions of MODEL, newest first."""
     rows = session.api.rows(f"models/{model}/versions/", limit)
-    columns = {"number": "VERSION", "state": "STATE", "metrics": "METRICS", "created_at": "REGISTERED", "created_by": "BY", "description": "DESCRIPTION"}
+    columns = {
+        "number": "VERSION",
+        "state": "STATE",
+        "metrics": "METRICS",
+        "aliases": "ALIASES",
+        "created_at": "REGISTERED",
+        "created_by": "BY",
+        "description": "DESCRIPTION",
+    }
     session.table(rows, columns, f"{model} has no versions. Next:  signalbox register model.joblib --name {model} --sample X.csv")

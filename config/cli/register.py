@@ -15,7 +15,7 @@ from config.cli.session import Session, connected, pairs
 
 _POLL_S = 0.4
 _MARKS = {"passed": "✓", "failed": "✗", "skipped": "-"}
-_ENDED = {"ready", "failed", "not_servable", "refused", "deleted"}
+_ENDED = {"ready", "refused"}
 
 File = click.Path(exists=True, dir_okay=False, path_type=Path)
 
@@ -64,11 +64,13 @@ def watch(session: Session, name: str, number: int, timeout_s: float) -> dict[st
 
 
 def _ready_or_failure(version: dict[str, Any], name: str) -> dict[str, Any]:
-    if version["state"] == "ready":
+    if version["state"] == "ready" and not version["not_servable_reason"]:
         return version
     failed = next((step for step in version["steps"] if step["state"] == "failed"), {})
-    why = " ".join(part for part in (failed.get("text"), failed.get("advice")) if part) or version.get("reason", "")
-    raise Failure(f"{name} version {version['number']} cannot be served. {why}", next_command=f"signalbox versions {name} --json", exit_code=REFUSED)
+    why = version["refusal"] or version["not_servable_reason"]
+    if failed.get("advice") and failed["advice"] not in why:
+        why = f"{why} {failed['advice']}"
+    raise Failure(f"{name} version {version['number']} cannot be served. {why}", exit_code=REFUSED)
 
 
 def _line(step: dict[str, Any]) -> str:

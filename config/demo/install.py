@@ -35,17 +35,24 @@ def install(api: Api, lines: list[Line], var_dir: Path) -> str:
 
 
 def _register_missing(api: Api, line: Line) -> None:
-    there = {row["number"] for row in api.rows(f"models/{line.model}/versions/", 100)} if _exists(api, f"models/{line.model}/") else set()
-    for number, candidate in enumerate(line.candidates, start=1):
-        if number not in there:
-            _register(api, line, candidate)
+    there = _numbers(api, line.model)
+    for step, candidate in enumerate(line.candidates, start=1):
+        if step not in there:
+            _register(api, line, candidate, step)
 
 
-def _register(api: Api, line: Line, candidate: Candidate) -> None:
+def _numbers(api: Api, model: str) -> dict[int, int]:
+    """Give the version number of each step of the demo: numbers are never used twice, so they may be higher than the steps."""
+    if not _exists(api, f"models/{model}/"):
+        return {}
+    return {int(row["tags"]["demo"]): row["number"] for row in api.rows(f"models/{model}/versions/", 100) if row["tags"].get("demo", "").isdigit()}
+
+
+def _register(api: Api, line: Line, candidate: Candidate, step: int) -> None:
     file = io.BytesIO()
     joblib.dump(candidate.estimator, file)
     sample = line.halves.train.to_csv(index=False).encode()
-    fields = {"description": candidate.description, "metrics": json.dumps(candidate.metrics), "tags": json.dumps({"demo": "yes"})}
+    fields = {"description": candidate.description, "metrics": json.dumps(candidate.metrics), "tags": json.dumps({"demo": str(step)})}
     files = {"file": (f"{line.model}.joblib", file.getvalue()), "sample": (f"{line.model}.csv", sample)}
     made = api.post(f"models/{line.model}/versions/", data=fields, files=files)
     logger.info("registered %s version %s", line.model, made["number"])
@@ -53,10 +60,12 @@ def _register(api: Api, line: Line, candidate: Candidate) -> None:
 
 def _put_online(api: Api, line: Line) -> None:
     """The first version answers, the second gets a share, the third waits for whoever tries the product."""
-    for number in (1, 2):
+    there = _numbers(api, line.model)
+    numbers = [there[step] for step in (1, 2)]
+    for number in numbers:
         _wait_until_ready(api, line.model, number)
     api.post("endpoints/", {"name": line.endpoint, "description": line.description})
-    for number in (1, 2):
+    for number in numbers:
         _change(api, line.endpoint, "deploy", {"model": line.model, "version": number})
     _change(api, line.endpoint, "split", {"weights": FIRST_SPLIT})
     logger.info("%s answers", line.endpoint)
@@ -69,9 +78,9 @@ def _change(api: Api, endpoint: str, verb: str, body: dict[str, Any]) -> None:
 
 def _wait_until_ready(api: Api, model: str, number: int) -> None:
     deadline = time.monotonic() + CHECK_TIMEOUT_S
-    while (state := api.get(f"models/{model}/versions/{number}/")["state"]) != "ready":
-        if state in {"failed", "refused", "not_servable"} or time.monotonic() > deadline:
-            raise Failure(f"The demo's model {model}, version {number}, is {state}.", next_command=f"signalbox versions {model} --json")
+    while (version := api.get(f"models/{model}/versions/{number}/"))["state"] != "ready":
+        if version["state"] == "refused" or time.monotonic() > deadline:
+            raise Failure(f"The demo's model {model}, version {number}, is {version['state']}. {version['refusal']}")
         time.sleep(0.5)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from config.cli.api import Api
 from config.cli.failures import Failure
 from config.demo.names import ENDPOINTS, KEY_FILE, KEY_NAME, MODELS, STATE_FILE
@@ -10,7 +12,7 @@ from core.environment import environment
 
 def remove_all(api: Api) -> list[str]:
     """Delete endpoints first, since a version that serves cannot be deleted; give the names of what went away."""
-    removed = [name for name in ENDPOINTS if _deleted(api, f"endpoints/{name}/")]
+    removed = [name for name in ENDPOINTS if _endpoint_deleted(api, name)]
     for model in MODELS:
         removed += _remove_model(api, model)
     for row in api.rows("keys/", 500):
@@ -33,9 +35,19 @@ def _remove_model(api: Api, model: str) -> list[str]:
     return [*removed, *([model] if _deleted(api, f"models/{model}/") else [])]
 
 
-def _deleted(api: Api, path: str) -> bool:
+def _endpoint_deleted(api: Api, name: str) -> bool:
     try:
-        api.delete(path)
+        revision = api.get(f"endpoints/{name}/")["revision"]
+    except Failure as failure:
+        if failure.status == 404:
+            return False
+        raise
+    return _deleted(api, f"endpoints/{name}/", revision=revision, reason="The demo is removed")
+
+
+def _deleted(api: Api, path: str, **params: Any) -> bool:
+    try:
+        api.delete(path, **params)
     except Failure as failure:
         if failure.status == 404:
             return False

@@ -60,6 +60,8 @@ def environ(environment: Environment, console_port: int, predict_port: int) -> d
     """Give the environment of every child: ours, the ports that were chosen, one thread per process, no telemetry."""
     return {
         **os.environ,
+        # The checks of the URLs and templates are the console's business.
+        "CELERY_SKIP_CHECKS": "true",
         "DJANGO_SETTINGS_MODULE": "config.settings",
         "OMP_NUM_THREADS": "1",
         "ORT_DISABLE_TELEMETRY": "1",

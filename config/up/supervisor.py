@@ -64,6 +64,7 @@ class Supervisor:
         self._keepers: list[Keeper] = []
         self._demo: Keeper | None = None
         self._stopping = asyncio.Event()
+        self._tables = asyncio.Event()
         self._steps: list[subprocess.Popen[bytes]] = []
 
     async def main(self) -> int:
@@ -97,9 +98,8 @@ class Supervisor:
         self._start_servers()
         database_s = time.monotonic() - began
         self._tell(f"database ready, {database_s:.1f} s")
-        # Compressing the static files takes seconds, and needs no table.
-        answer, _ = await asyncio.gather(self._prepare_database(), self._prepare("static"))
-        await self._start_and_wait()
+        # Compressing the static files takes seconds the first time, and only the console needs them.
+        answer, _ = await asyncio.gather(self._start_behind(), self._start_console())
         self._write_note()
         return Started(
             database_s=database_s,
@@ -116,26 +116,25 @@ class Supervisor:
         if not self.environment.external_redis_url:
             self._add_server("redis", redis.start, part.STAGE_REDIS, signal.SIGTERM)
 
-    async def _prepare_database(self) -> dict[str, Any]:
+    async def _start_behind(self) -> dict[str, Any]:
+        """Make the tables, then start what needs no static files; gives the answer of the first step."""
         answer = await self._prepare("database")
+        self._tables.set()
         self._tell("tables ready")
-        for one in part.data_planes(self._predict_fd, self.environment.dataplane_processes):
-            self._add(one)
-        return answer
-
-    async def _start_and_wait(self) -> None:
-        """The console, the workers and beat start together; each is waited for."""
         sizes = {one.name: self._size(one.name) for one in part.workers(self.environment)}
-        console = self._add(part.console(self._console_fd))
+        planes = [self._add(one) for one in part.data_planes(self._predict_fd, self.environment.dataplane_processes)]
         workers = [self._add(one) for one in part.workers(self.environment)]
         self._add(part.beat(self.environment))
-        planes = [keeper for keeper in self._keepers if keeper.name.startswith("dataplane")]
-        waits = [
-            self._wait(console, "console", answers(f"{self._local(self.environment.console_port)}/sign-in/", 499)),
-            self._wait(planes[0], "predictions", answers(f"{self._local(self.environment.predict_port)}/v2/health/ready", 299)),
-            *(self._wait(worker, worker.name, says(self._log(worker.name), "ready.", sizes[worker.name])) for worker in workers),
-        ]
-        await asyncio.gather(*waits)
+        predictions = answers(f"{self._local(self.environment.predict_port)}/v2/health/ready", 299)
+        waits = [self._wait(worker, worker.name, says(self._log(worker.name), "ready.", sizes[worker.name])) for worker in workers]
+        await asyncio.gather(self._wait(planes[0], "predictions", predictions), *waits)
+        return answer
+
+    async def _start_console(self) -> None:
+        await self._prepare("static")
+        await self._tables.wait()
+        console = self._add(part.console(self._console_fd))
+        await self._wait(console, "console", answers(f"{self._local(self.environment.console_port)}/sign-in/", 499))
 
     async def _wait(self, keeper: Keeper, title: str, check: Check) -> None:
         began = time.monotonic()

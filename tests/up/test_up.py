@@ -1,0 +1,104 @@
+"""``signalbox up`` as somebody at a keyboard meets it: real processes in a folder of their own."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import socket
+import stat
+import time
+from pathlib import Path
+
+import httpx
+
+from tests.product import Product, processes_of, run_command, start_product, wait_until_gone
+
+
+def test_says_what_is_ready_and_where(product: Product) -> None:
+    lines = product.block.splitlines()
+    assert re.fullmatch(r"Signalbox 0\.1  data in .*/  \(embedded PostgreSQL and Redis, nothing else to install\)", lines[0])
+    assert re.fullmatch(r"  database    ready  \d+\.\d s", lines[1])
+    assert lines[2:5] == [
+        f"  console     ready  {product.console_url}",
+        f"  predictions ready  {product.predict_url}   (Open Inference Protocol v2)",
+        "  workers     ready  2, and the sandbox",
+    ]
+    assert re.fullmatch(rf"  Sign in     {product.console_url}/sign-in/\S+   \(works once, 15 minutes\)", lines[6])
+    assert lines[-1] == "  Ctrl-C stops everything; the data stays."
+
+
+def test_the_link_signs_the_first_admin_in_once(product: Product) -> None:
+    link = product.command("sign-in").stdout.strip()
+    assert link.startswith(f"{product.console_url}/sign-in/")
+    with httpx.Client(follow_redirects=False, trust_env=False) as browser:
+        page = browser.get(link)
+        token = re.search(r'name="csrfmiddlewaretoken" value="([^"]+)"', page.text)
+        assert token
+        form = {"csrfmiddlewaretoken": token[1]}
+        assert browser.post(link, data=form, headers={"Referer": link}).status_code == 302
+        assert "sessionid" in browser.cookies
+    with httpx.Client(trust_env=False) as another:
+        another.get(link)
+        again = another.post(link, data={"csrfmiddlewaretoken": another.cookies["csrftoken"]}, headers={"Referer": link})
+    assert again.status_code >= 400
+
+
+def test_keeps_the_secrets_to_the_owner(product: Product) -> None:
+    for name in ("cli.key", "secret_key"):
+        assert stat.S_IMODE((product.var_dir / name).stat().st_mode) == 0o600
+    assert stat.S_IMODE(product.run_dir.stat().st_mode) == 0o700
+
+
+def test_refuses_to_start_twice_and_says_where_it_runs(product: Product) -> None:
+    second = product.command("up")
+    assert second.returncode == 1
+    assert f"already running at {product.console_url}" in second.stderr
+    assert second.stdout == ""
+    assert httpx.get(f"{product.predict_url}/v2/health/ready", trust_env=False).status_code == 200
+
+
+def test_starts_a_killed_process_again_and_loses_no_connection(product: Product) -> None:
+    killed = [pid for name, pid in product.processes.items() if name.startswith("dataplane")]
+    for pid in killed:
+        os.kill(pid, signal.SIGKILL)
+    # The supervisor keeps the listening socket: the request waits until somebody takes it.
+    assert httpx.get(f"{product.predict_url}/v2/health/live", timeout=30, trust_env=False).status_code == 200
+    deadline = time.monotonic() + 20
+    while time.monotonic() < deadline:
+        running = [pid for pid, command in processes_of(product.var_dir).items() if "serving.dataplane" in command]
+        if len(running) == len(killed):
+            break
+        time.sleep(0.1)
+    assert len(running) == len(killed)
+    assert not set(running) & set(killed)
+
+
+def test_names_the_port_that_is_in_use_and_its_setting(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        ended = run_command(tmp_path / "var", "up", SIGNALBOX_PREDICT_PORT=str(port))
+    assert ended.returncode == 1
+    assert f"Port {port} on 127.0.0.1 is in use" in ended.stderr
+    assert "SIGNALBOX_PREDICT_PORT=" in ended.stderr
+    assert not processes_of(tmp_path / "var")
+
+
+def test_stops_within_ten_seconds_and_leaves_no_process_even_when_killed(tmp_path: Path) -> None:
+    var_dir = tmp_path / "var"
+    first = start_product(var_dir)
+    assert len(processes_of(var_dir)) >= 10
+    began = time.monotonic()
+    assert first.stop(signal.SIGINT) == 0
+    assert time.monotonic() - began < 10
+    assert processes_of(var_dir) == {}
+    assert not (first.run_dir / "up.json").exists()
+
+    second = start_product(var_dir)
+    assert second.admin_key == first.admin_key
+    second.process.kill()
+    second.process.wait()
+    assert wait_until_gone(var_dir, 10) == {}
+    third = start_product(var_dir)
+    assert third.admin_key == first.admin_key
+    assert third.stop() == 0
