@@ -30,12 +30,16 @@ FLAG_CACHE_HIT = 16
 FLAG_DEMO = 32  # the request said that it is demo traffic
 
 _WRITE = pa.ipc.IpcWriteOptions(compression="zstd")
+_WRITE_PLAIN = pa.ipc.IpcWriteOptions(compression=None)
+_PLAIN_BELOW_BYTES = 32 * 1024
+"""Below this zstd makes the piece larger, and costs 3 ms each way for its contexts instead of 0.2 ms."""
 
 
 def encode(table: pa.Table) -> bytes:
-    """Write ``table`` as one Arrow IPC stream, its buffers compressed with zstd."""
+    """Write ``table`` as one Arrow IPC stream; larger ones have their buffers compressed with zstd."""
     sink = pa.BufferOutputStream()
-    with pa.ipc.new_stream(sink, table.schema, options=_WRITE) as writer:
+    options = _WRITE if table.nbytes >= _PLAIN_BELOW_BYTES else _WRITE_PLAIN
+    with pa.ipc.new_stream(sink, table.schema, options=options) as writer:
         writer.write_table(table)
     return sink.getvalue().to_pybytes()
 
