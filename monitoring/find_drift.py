@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections import defaultdict
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 from django.db.models import Sum
 
 from monitoring import drift, incidents
 from monitoring.incidents import Finding
-from monitoring.models import Alert, DriftResult, Rule, Standing, Verdict, WindowProfile
+from monitoring.models import Alert, DriftResult, Level, Rule, Standing, Verdict, WindowProfile
 from monitoring.reference import document_of, reference_for
-from monitoring.windows import HORIZON, Level, judged_windows
+from monitoring.windows import HORIZON, judged_windows
 
 CALM_MORE = 1
 """So many more windows must be calm than must drift."""
@@ -90,7 +91,7 @@ def _of_version(endpoint: str, cause: str, one: Judged, keys: list[str], rule: R
     features = document_of(reference).features if reference else {}
     weights = {key: features[key].importance if key in features else None for key in keys}
     ordered = sorted(keys, key=lambda key: -(one.newest[key].psi or 0) * (1 if weights[key] is None else weights[key] or 0))
-    items = [
+    items: list[dict[str, Any]] = [
         {
             "name": key.partition(".")[2],
             "key": key,
@@ -120,7 +121,7 @@ def _limit(result: DriftResult, rows: int, rule: Rule) -> float:
     return drift.psi_limit(result.threshold or 0.0, result.n, rows, rule.minimum_psi)
 
 
-def _title(items: list[dict[str, object]], cause: str) -> str:
+def _title(items: list[dict[str, Any]], cause: str) -> str:
     first = f"{items[0]['name']}, PSI {items[0]['value']:.2f}"
     what = "output" if cause == Alert.Cause.OUTPUT_DRIFT else "feature"
     if len(items) == 1:

@@ -20,8 +20,8 @@ from registry.signature import Signature
 from serving import segments
 from serving.models import PredictionSegment
 
-SLACK = timedelta(seconds=1)
-LONGEST_SEGMENT = timedelta(minutes=2)
+SLACK_S = 1
+LONGEST_SEGMENT_S = 120
 PATIENCE = timedelta(days=7)
 _SEGMENTS_PER_OUTCOME = 200
 _CHUNK = 200
@@ -102,9 +102,10 @@ def _predictions(wanted: set[UUID]) -> dict[tuple[UUID, int], _Predicted]:
     with connection.cursor() as cursor:
         cursor.execute(
             "SELECT DISTINCT found.id FROM unnest(%s::timestamptz[]) AS moment CROSS JOIN LATERAL ("
-            " SELECT id FROM serving_predictionsegment WHERE last_at >= moment - %s AND last_at <= moment + %s AND first_at <= moment + %s"
+            " SELECT id FROM serving_predictionsegment WHERE last_at >= moment - make_interval(secs => %s)"
+            " AND last_at <= moment + make_interval(secs => %s) AND first_at <= moment + make_interval(secs => %s)"
             " ORDER BY last_at LIMIT %s) AS found",
-            [moments, SLACK, LONGEST_SEGMENT, SLACK, _SEGMENTS_PER_OUTCOME],
+            [moments, SLACK_S, LONGEST_SEGMENT_S, SLACK_S, _SEGMENTS_PER_OUTCOME],
         )
         ids = [row[0] for row in cursor.fetchall()]
     keys = {identifier.bytes: identifier for identifier in wanted}

@@ -7,6 +7,7 @@ from collections import defaultdict
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
+from uuid import UUID
 
 import numpy as np
 import pyarrow as pa
@@ -59,10 +60,11 @@ def profile_segments(*, limit: int = SEGMENTS) -> int:
     return len(taken)
 
 
-def _take(limit: int) -> list[Any]:
+def _take(limit: int) -> list[UUID]:
     """Lock the oldest unprofiled segments that are free, at most ``ROWS`` rows (but one segment at least)."""
     waiting = PredictionSegment.objects.select_for_update(skip_locked=True).filter(profiled_at__isnull=True)
-    taken, rows = [], 0
+    taken: list[UUID] = []
+    rows = 0
     for identifier, size in waiting.order_by("id").values_list("id", "rows")[:limit]:
         if taken and rows + size > ROWS:
             break
@@ -89,7 +91,7 @@ def _profile(source: _Source, pieces: list[pa.Table], reference: Reference | Non
     for piece in pieces:
         same[str(piece.schema)].append(piece)
     for group in same.values():
-        table = pa.concat_tables(group)
+        table = pa.concat_tables(group).combine_chunks()
         for start, rows in _by_window(table):
             made = profile.profile_of(rows, bins)
             for level in Level:

@@ -119,14 +119,17 @@ class ReferenceView(APIView):
         return Response(serializers.ReferenceOut(made).data)
 
 
+_CSV = "csv"
+
+
 class CsvParser(BaseParser):
-    """Reads ``text/csv`` as it is; ``monitoring.outcomes`` knows its columns."""
+    """Gives the text of ``text/csv`` as it is; ``monitoring.outcomes`` knows its columns."""
 
     media_type = "text/csv"
 
-    def parse(self, stream: Any, media_type: str | None = None, parser_context: Mapping[str, Any] | None = None) -> str:
+    def parse(self, stream: Any, media_type: str | None = None, parser_context: Mapping[str, Any] | None = None) -> dict[str, Any]:
         try:
-            return str(stream.read().decode("utf-8-sig"))
+            return {_CSV: stream.read().decode("utf-8-sig")}
         except UnicodeDecodeError as error:
             raise WrongOutcomes("The CSV must be UTF-8.") from error
 
@@ -143,8 +146,8 @@ class OutcomesView(APIView):
         tags=_TAGS,
     )
     def post(self, request: Request) -> Response:
-        if isinstance(request.data, str):
-            sent = outcomes.outcomes_of_csv(request.data)
+        if request.content_type.startswith(CsvParser.media_type):
+            sent = outcomes.outcomes_of_csv(request.data[_CSV])
         else:
             sent = [outcomes.OutcomeIn(**one) for one in body_of(request, serializers.OutcomesIn)["outcomes"]]
         return Response(serializers.AcceptedOut(outcomes.send_outcomes(actor=request_actor(request), outcomes=sent)).data)

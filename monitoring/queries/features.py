@@ -10,7 +10,7 @@ from itertools import pairwise
 import numpy as np
 
 from core.clock import now
-from monitoring import bins, drift, sketch
+from monitoring import bins, drift, profile, sketch
 from monitoring.bins import FeatureReference, ReferenceDocument
 from monitoring.errors import NoReference, NoSuchFeature
 from monitoring.models import DriftResult, Level, Reference, Verdict, WindowProfile
@@ -129,7 +129,7 @@ def _bars(reference: FeatureProfile, current: FeatureProfile) -> list[float]:
 
 
 def _round_step(raw: float) -> float:
-    size = 10 ** math.floor(math.log10(raw))
+    size = 10.0 ** math.floor(math.log10(raw))
     return size * next((nice for nice in (1, 2, 2.5, 5, 10) if nice * size >= raw * 0.8), 10)
 
 
@@ -223,7 +223,7 @@ def data_quality(endpoint: str, hours: int = 24, *, version: int | None = None) 
     windows = _windows(endpoint, chosen, reference, start_of(at, Level.HOUR) - timedelta(hours=hours - 1))
     total = Profile()
     for window in windows.values():
-        total = bins.profile.merge(total, window)
+        total = profile.merge(total, window)
     features = document_of(reference).features
     rows = [_quality(features[key], found) for key, found in total.features.items() if key in features and key.startswith("in.") and found.n]
     ordered = sorted(rows, key=lambda row: -(abs(row.missing - row.reference_missing) + row.infinite + row.below + row.above + row.unseen))

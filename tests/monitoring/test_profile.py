@@ -14,12 +14,13 @@ from monitoring.profile import KEYS, Bins, Profile
 from tests.monitoring.world import people, reference_table, table
 
 _BINS = {"in.x": Bins("number", (-1.0, 0.0, 2.5), -5.0, 5.0), "in.c": Bins("category")}
+Rows = list[tuple[float | None, str | None]]
 _rows = st.lists(
     st.tuples(st.none() | st.floats(-10, 10, width=32) | st.sampled_from([float("inf"), float("nan")]), st.none() | st.sampled_from("abcde")), max_size=30
 )
 
 
-def _of(rows: list[tuple[float | None, str | None]]) -> Profile:
+def _of(rows: Rows) -> Profile:
     columns = {"in.x": pa.array([row[0] for row in rows], pa.float64()), "in.c": pa.array([row[1] for row in rows], pa.string())}
     return profile.profile_of(pa.table(columns), _BINS)
 
@@ -31,7 +32,7 @@ def _exact(made: Profile) -> object:
 
 @settings(max_examples=60, deadline=None)
 @given(_rows, _rows, _rows)
-def test_merging_is_commutative_and_associative_and_the_same_as_profiling_all(one: list, two: list, three: list) -> None:
+def test_merging_is_commutative_and_associative_and_the_same_as_profiling_all(one: Rows, two: Rows, three: Rows) -> None:
     a, b, c = _of(one), _of(two), _of(three)
     assert _exact(profile.merge(a, b)) == _exact(profile.merge(b, a))
     assert _exact(profile.merge(profile.merge(a, b), c)) == _exact(profile.merge(a, profile.merge(b, c)))
@@ -40,7 +41,7 @@ def test_merging_is_commutative_and_associative_and_the_same_as_profiling_all(on
 
 @settings(max_examples=40, deadline=None)
 @given(_rows, st.randoms())
-def test_the_order_of_rows_does_not_matter(rows: list, random: object) -> None:
+def test_the_order_of_rows_does_not_matter(rows: Rows, random: object) -> None:
     shuffled = list(rows)
     random.shuffle(shuffled)  # type: ignore[attr-defined]  # hypothesis gives a random.Random
     assert _exact(_of(rows)) == _exact(_of(shuffled))
