@@ -13,3 +13,7 @@ urlpatterns = [
     path("api/v1/", include("config.api_urls")),
     path("", include("console.urls")),
 ]
+handler400 = "console.errors.bad_request"
+handler403 = "console.errors.forbidden"
+handler404 = "console.errors.not_found"
+handler500 = "console.errors.server_error"
