@@ -35,6 +35,7 @@ class Answers:
         self._start = start[:-1] + b',"parameters":{"prediction_id":"'
         self._after_id = b'","slot":' + orjson.dumps(slot) + b"},"
         self._heads = [b'{"name":' + orjson.dumps(name) + b',"datatype":"' for name in outputs]
+        self._template: tuple[list[tuple[int, ...]] | None, bytes] = (None, b"")
         self._all: Wish = [(index, False) for index in range(len(outputs))]
 
     def wish_of(self, request: InferRequest) -> Wish | None:
@@ -54,7 +55,7 @@ class Answers:
             raise BadRequest(f"An output of model '{self._endpoint}' is asked for twice. Ask for it once.")
         return wish
 
-    def infer(self, call: Call, outputs: list[Array], start: int, stop: int) -> tuple[Headers, bytes]:
+    def infer(self, call: Call, outputs: list[Array], start: int, stop: int | None) -> tuple[Headers, bytes]:
         """The protocol's answer to rows ``start`` to ``stop`` of a batch."""
         identifier = ids.text_of(call.id).encode()
         parts = [self._start, identifier, self._after_id]
@@ -72,6 +73,28 @@ class Answers:
         length = (b"inference-header-content-length", str(len(head)).encode())
         return (_OCTETS, length, *headers), b"".join((head, *tail))
 
+    def one_row_each(self, calls: list[Call], outputs: list[Array]) -> list[tuple[Headers, bytes]]:
+        """The answers to a batch of calls with one row each that want all outputs as JSON: what ``infer`` gives, but faster."""
+        template = self._template_of(outputs)
+        answers = []
+        for call, texts in zip(calls, zip(*map(_row_texts, outputs), strict=True), strict=True):
+            identifier = ids.text_of(call.id).encode()
+            given = b"" if call.request_id is None else b'"id":%b,' % orjson.dumps(call.request_id)
+            headers = (JSON, (b"signalbox-prediction-id", identifier), *self._fixed_headers)
+            answers.append((headers, template % (identifier, given, *texts)))
+        return answers
+
+    def _template_of(self, outputs: list[Array]) -> bytes:
+        """Give the answer with ``%b`` for the ids and the data; it changes only if a build changes its outputs' shapes."""
+        shapes = [output.shape[1:] for output in outputs]
+        if self._template[0] != shapes:
+            parts = [self._start.replace(b"%", b"%%"), b"%b", self._after_id.replace(b"%", b"%%"), b'%b"outputs":[']
+            for head, output in zip(self._heads, outputs, strict=True):
+                shape = ",".join(map(str, (1, *output.shape[1:]))).encode()
+                parts += (head.replace(b"%", b"%%"), _DATATYPE_OF[output.dtype].encode(), b'","shape":[', shape, b'],"data":[%b]},')
+            self._template = (shapes, b"".join(parts)[:-1] + b"]}")
+        return self._template[1]
+
     def _output(self, index: int, array: Array, binary: bool, parts: list[bytes], tail: list[bytes]) -> None:
         datatype = _DATATYPE_OF[array.dtype].encode()
         shape = ",".join(map(str, array.shape)).encode()
@@ -83,7 +106,7 @@ class Answers:
         else:
             parts += (b'],"data":', tensors.to_json(array), b"},")
 
-    def rows(self, call: Call, outputs: list[Array], start: int, stop: int) -> tuple[Headers, bytes]:
+    def rows(self, call: Call, outputs: list[Array], start: int, stop: int | None) -> tuple[Headers, bytes]:
         """The answer to named rows: one object per row."""
         identifier = ids.text_of(call.id)
         answer: dict[str, Any] = {
@@ -99,7 +122,7 @@ class Answers:
         headers = (JSON, (b"signalbox-prediction-id", identifier.encode()), *self._fixed_headers)
         return headers, orjson.dumps(answer)
 
-    def invocations(self, call: Call, outputs: list[Array], start: int, stop: int) -> tuple[Headers, bytes]:
+    def invocations(self, call: Call, outputs: list[Array], start: int, stop: int | None) -> tuple[Headers, bytes]:
         """MLflow's answer: the labels, or the predicted values."""
         first = _values(outputs[0][start:stop])
         headers = (JSON, (b"signalbox-prediction-id", ids.text_of(call.id).encode()), *self._fixed_headers)
@@ -119,6 +142,16 @@ def _values(array: Array) -> list[Any]:
     flat = orjson.loads(tensors.to_json(array))
     width = len(flat) // rows
     return flat if width == 1 else [flat[at : at + width] for at in range(0, len(flat), width)]
+
+
+def _row_texts(array: Array) -> list[bytes]:
+    """Give each row's values as JSON without brackets, from one call of the encoder for all rows."""
+    if array.dtype == np.object_:
+        return [tensors.to_json(row)[1:-1] for row in array.reshape(len(array), -1)]
+    if array.size == len(array):
+        return tensors.to_json(array)[1:-1].split(b",")
+    text: bytes = orjson.dumps(np.ascontiguousarray(array.reshape(len(array), -1)), option=orjson.OPT_SERIALIZE_NUMPY)
+    return text[2:-2].split(b"],[")
 
 
 def _given(parameters: Parameters | None, name: str) -> bool:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 Headers = tuple[tuple[bytes, bytes], ...]
 Reply = Callable[[int, Headers, bytes], None]
-Render = Callable[["Call", "list[Array]", int, int], tuple[Headers, bytes]]
+Render = Callable[["Call", "list[Array]", int, "int | None"], tuple[Headers, bytes]]
 
 
 class Route(NamedTuple):
@@ -38,6 +38,7 @@ def route_of(path: str) -> Route | None:
 class Call:
     """A request for predictions. The transport fills the first part; the engine the rest.
 
+    ``is_plain``: one row, all outputs wanted as JSON in the protocol's form; such calls are rendered together.
     ``received`` is on the performance counter's clock, ``received_us`` in microseconds since 1970.
     """
 
@@ -56,6 +57,7 @@ class Call:
         "endpoint",
         "header_length",
         "id",
+        "is_plain",
         "key_id",
         "received",
         "received_us",
@@ -84,7 +86,7 @@ class Call:
         self.demo = b"signalbox-demo" in headers
         self.received = time.perf_counter()
         self.received_us = time.time_ns() // 1000
-        self.done = self.counted = False
+        self.done = self.counted = self.is_plain = False
         self.deadline = 0.0
         self.id = b""
         self.key_id: str | None = None
@@ -100,4 +102,5 @@ class Call:
         """Give a copy for a shadow slot: same id and rows, nobody to answer."""
         other = copy.copy(self)
         other.slot, other.reply, other.render, other.counted = slot, None, None, False
+        other.is_plain = False
         return other

@@ -32,6 +32,7 @@ from serving.table import KeyEntry
 
 logger = logging.getLogger(__name__)
 
+Answered = list[tuple[Call, Headers, bytes]]
 _WATCH_S = 0.05
 _LARGEST_BODY_BYTES = 64 * 2**20
 _SHADOW_BACKLOG = 1000
@@ -127,16 +128,11 @@ class Engine:
         now = time.perf_counter()
         counts = self.counts.of(slot.endpoint_name, slot.name, slot.entry.version)
         batch = self._batch(slot, calls, joined, outputs, now) if slot.log_policy != "off" else None
-        answers: list[tuple[Call, Headers, bytes]] = []
-        start = 0
+        answers = _rendered(slot, calls, outputs)
         for call in calls:
-            stop = start + call.rows
             latency_us = (now - call.received) * 1e6
             counts.add_latency(latency_us)
             slot.stats.success_us += latency_us
-            if call.render is not None:
-                answers.append((call, *call.render(call, outputs, start, stop)))
-            start = stop
         counts.requests += len(calls)
         counts.rows += joined.rows
         if joined.flags is not None:
@@ -185,11 +181,11 @@ class Engine:
         stats.run_us += run_s * 1e6
         stats.last_ms = calls[-1].received_us // 1000
 
-    def _written(self, answers: list[tuple[Call, Headers, bytes]], safe: bool) -> None:
+    def _written(self, answers: Answered, safe: bool) -> None:
         """Called in the log's thread: the durable batch is safe, or cannot be made so."""
         self._loop.call_soon_threadsafe(self._answer_written, answers, safe)
 
-    def _answer_written(self, answers: list[tuple[Call, Headers, bytes]], safe: bool) -> None:
+    def _answer_written(self, answers: Answered, safe: bool) -> None:
         for call, headers, body in answers:
             if safe:
                 self._answer(call, 200, headers, body)
@@ -255,6 +251,20 @@ class Engine:
     def close(self) -> None:
         """End the threads of heavy builds."""
         self._threads.shutdown(wait=False, cancel_futures=True)
+
+
+def _rendered(slot: Slot, calls: list[Call], outputs: list[Array]) -> Answered:
+    """Give the answers; a shadow's calls have none."""
+    if slot.spec.batched and all(call.is_plain for call in calls):
+        return [(call, *answer) for call, answer in zip(calls, slot.answers.one_row_each(calls, outputs), strict=True)]
+    answers = []
+    start = 0
+    for call in calls:
+        stop = start + call.rows if slot.spec.batched else None
+        if call.render is not None:
+            answers.append((call, *call.render(call, outputs, start, stop)))
+        start += call.rows
+    return answers
 
 
 def _is_sampled(identifier: bytes, share: float) -> bool:

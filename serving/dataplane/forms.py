@@ -41,7 +41,9 @@ def take_infer(call: Call, endpoint: EndpointState) -> Slot:
             slot = _choose(call, endpoint, None)
             arrays = slot.spec.arrays_of(request, tail, name, max_rows)
         call.wanted = slot.answers.wish_of(request)
-    return _fill(call, slot, arrays, slot.answers.infer)
+    _fill(call, slot, arrays, slot.answers.infer)
+    call.is_plain = call.wanted is None and call.rows == 1
+    return slot
 
 
 def take_predict(call: Call, endpoint: EndpointState) -> Slot:

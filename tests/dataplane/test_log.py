@@ -145,7 +145,7 @@ def test_predictions_go_on_without_postgres_and_the_log_is_complete_afterwards(p
     log.publish(table([one], [endpoint("sum", one), endpoint("safe", one, log_policy="durable")]))
     client = plane_with_log.start().client
     identifiers = [_sum(client, 1, name).json()["prediction_id"] for name in ("sum", "safe")]
-    with away(log):
+    with Away(log):
         for number in range(30):
             answer = _sum(client, 1, "safe" if number % 2 else "sum")
             assert answer.status_code == 200
@@ -164,7 +164,7 @@ def test_predictions_go_on_without_postgres_and_the_log_is_complete_afterwards(p
     assert sorted(logged) == sorted(identifiers)
 
 
-class away:
+class Away:
     """Ends every connection to the database and lets none in, as a Postgres that is down would."""
 
     def __init__(self, log: Log) -> None:

@@ -288,7 +288,7 @@ def test_chunked_bodies_and_expect_continue_are_taken(standing: Plane) -> None:
     body = json.dumps(BODY).encode()
     answer = standing.client.post("/v2/models/sum/infer", content=iter([body[:10], body[10:]]))
     assert answer.json()["outputs"][0]["data"] == [321.0]
-    assert infer(standing, **{"Expect": "100-continue"}).status_code == 200
+    assert infer(standing, Expect="100-continue").status_code == 200
 
 
 def test_pipelined_requests_are_answered_in_order(standing: Plane) -> None:

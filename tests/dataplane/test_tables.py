@@ -86,7 +86,7 @@ def test_starts_from_disk_without_postgres_even_if_the_artifacts_are_gone(plane:
     revision = log.publish(table([one], [endpoint("sum", one)]))
     first = Plane(plane.var_dir, log.url).start()
     assert _answer(first).json()["predictions"] == [{"prediction": 321.0}]
-    wait_for(lambda: (plane.var_dir / "dataplane" / "table.json").exists(), "the table on disk")
+    wait_for((plane.var_dir / "dataplane" / "table.json").exists, "the table on disk")
     first.stop()
     for path in plane.artifacts.rglob("*"):
         if path.is_file():

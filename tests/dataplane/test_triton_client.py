@@ -38,12 +38,8 @@ def client(standing: Plane) -> Iterator[Any]:
 def _inputs(binary: bool, rows: int = 1) -> list[Any]:
     inputs = []
     for name, value in VALUES.items():
-        if name == "FP16" and not binary:  # the client itself refuses FP16 as JSON
-            binary_here = True
-        else:
-            binary_here = binary
         tensor = triton.InferInput(f"in_{name}", [rows, 2], name)
-        tensor.set_data_from_numpy(np.repeat(value, rows, axis=0), binary_data=binary_here)
+        tensor.set_data_from_numpy(np.repeat(value, rows, axis=0), binary_data=binary)
         inputs.append(tensor)
     return inputs
 
