@@ -118,7 +118,7 @@ def copy(text: str, label: str = "Copy") -> SafeString:
 def code_block(text: str, label: str = "Copy the command") -> SafeString:
     """Draw a command or a program with a button that copies it."""
     return format_html(
-        '<div class="code-block"><pre tabindex="0" role="region" aria-label="{}"><code>{}</code></pre>'
+        '<div class="code-block"><pre tabindex="0" role="group" aria-label="{}"><code>{}</code></pre>'
         '<button class="ghost copy" type="button" data-copy="{}" aria-label="{}">{}</button></div>',
         label.removeprefix("Copy ").capitalize(), text, text, label, icon("copy", 14),
     )  # fmt: skip

@@ -6,14 +6,15 @@ const tokens = () => {
 };
 const fade = (rgb, alpha) => rgb.replace("rgb(", "rgba(").replace(")", `, ${alpha})`);
 
-function layout(c, extra = {}) {
+function layout(c, extra = {}, t = []) {
+  const range = t.length > 1 ? [t[0], t.at(-1)] : undefined;
   return {
     margin: { l: 34, r: 8, t: 20, b: 22 },
     paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)",
     font: { family: "Inter, system-ui, sans-serif", size: 11.5, color: c["ink-2"] },
     showlegend: false, hovermode: "x unified", dragmode: false,
     hoverlabel: { bgcolor: c.panel, bordercolor: c.line, font: { color: c.ink, size: 12 } },
-    xaxis: { type: "date", showgrid: false, zeroline: false, linecolor: c.line, tickcolor: c.line, ticks: "outside", ticklen: 4, nticks: 7, fixedrange: true, hoverformat: "%H:%M:%S", tickformat: "%H:%M" },
+    xaxis: { type: "date", showgrid: false, zeroline: false, linecolor: c.line, tickcolor: c.line, ticks: "outside", ticklen: 4, nticks: 7, fixedrange: true, hoverformat: "%H:%M:%S", tickformat: "%H:%M", ...(range ? { range } : {}) },
     yaxis: { rangemode: "tozero", gridcolor: c.line, zeroline: false, nticks: 5, fixedrange: true },
     ...extra,
   };
@@ -22,6 +23,22 @@ const config = { displayModeBar: false };
 const dark = matchMedia("(prefers-color-scheme: dark)");
 // Plotly reads a little HTML in texts; what people typed is shown as they typed it.
 const escapeText = (text) => String(text).replace(/[<&]/g, (char) => ({ "<": "&lt;", "&": "&amp;" })[char]);
+
+/** Texts of the marks: those that lie close together share one, and none leaves the chart. */
+function labels(marks, t, c) {
+  const span = t.at(-1) - t[0] || 1;
+  const groups = [];
+  for (const mark of marks) {
+    const last = groups.at(-1);
+    if (last && (mark.t - last.at) / span < 0.3) last.texts.push(mark.text);
+    else groups.push({ at: mark.t, texts: [mark.text] });
+  }
+  return groups.map(({ at, texts }) => {
+    const text = texts.length > 1 ? `${texts.length} changes` : texts[0].length > 34 ? `${texts[0].slice(0, 33)}…` : texts[0];
+    const late = (at - t[0]) / span > 0.6;
+    return { x: at * 1000, yref: "paper", y: 1, text: escapeText(text), showarrow: false, xanchor: late ? "right" : "left", yanchor: "bottom", xshift: late ? 6 : -6, font: { size: 11, color: c["ink-2"] } };
+  });
+}
 
 /** Run `then` when the element is on the screen or less than a screen away. */
 function near(element, then) {
@@ -41,7 +58,8 @@ function onWidth(element, draw) {
   return observer;
 }
 
-const slotsOf = (lines) => [...new Set(Object.keys(lines).filter((name) => name.includes(".")).map((name) => name.split(".")[0]))].sort();
+// The slots that answered anything in the window; a line without a dot is of the whole endpoint.
+const slotsOf = (lines) => [...new Set(Object.keys(lines).filter((name) => name.includes(".") && lines[name].some((v) => v)).map((name) => name.split(".")[0]))].sort();
 const inkOf = (c, slot) => c[slot] ?? c["ink-2"];
 
 const KINDS = {
@@ -140,12 +158,11 @@ class LiveChart extends HTMLElement {
     const shapes = marks.map((m) => upright(m.t));
     const limit = Number(this.getAttribute("limit"));
     if (limit) shapes.push({ type: "line", xref: "paper", x0: 0, x1: 1, y0: limit, y1: limit, line: { color: c.red, width: 1, dash: "dot" } });
-    const text = (m) => ({ x: m.t * 1000, yref: "paper", y: 1, text: escapeText(m.text), showarrow: false, xanchor: "left", yanchor: "bottom", xshift: -6, font: { size: 11, color: c["ink-2"] } });
-    const annotations = kind === "throughput" ? [] : marks.slice(-4).map(text);
+    const annotations = kind === "throughput" || !t.length ? [] : labels(marks, this.columns.t, c);
     const empty = !t.length || Object.values(lines).every((line) => line.every((v) => v === null));
     if (empty) annotations.push({ xref: "paper", yref: "paper", x: 0.5, y: 0.5, text: this.getAttribute("empty") ?? "No requests in this window.", showarrow: false, font: { size: 13, color: c["ink-2"] } });
     const size = { width: this.clientWidth, height: this.clientHeight };
-    Plotly.react(this, KINDS[kind](lines, t, c, this), layout(c, { ...size, shapes, annotations }), config);
+    Plotly.react(this, KINDS[kind](lines, t, c, this), layout(c, { ...size, shapes, annotations }, t), config);
     this.toggleAttribute("ready", true);
   }
 }
