@@ -17,7 +17,7 @@ def drift(session: Session, endpoint: str, hours: int) -> None:
     if session.as_json:
         session.show(grid, "")
         return
-    columns = {"feature": "FEATURE", "verdict": "VERDICT", "now": "NOW", "importance": "IMPORTANCE"}
+    columns = {"feature": "FEATURE", "verdict": "VERDICT", "psi": "PSI", "threshold": "LIMIT", "n": "ROWS", "importance": "IMPORTANCE", "text": "WHY"}
     session.table(grid.get("rows", []), columns, f"No drift of {endpoint} is known yet: it needs traffic for some minutes.")
 
 
@@ -27,5 +27,5 @@ def drift(session: Session, endpoint: str, hours: int) -> None:
 @connected
 def alerts(session: Session, state: str | None, limit: int) -> None:
     """List the alerts, newest first."""
-    columns = {"number": "ALERT", "state": "STATE", "severity": "SEVERITY", "endpoint": "ENDPOINT", "title": "WHAT", "opened_at": "SINCE"}
+    columns = {"number": "ALERT", "state": "STATE", "severity": "SEVERITY", "endpoint": "ENDPOINT", "title": "WHAT", "first_at": "SINCE"}
     session.table(session.api.rows("alerts/", limit, state=state), columns, "All quiet.")

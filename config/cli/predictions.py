@@ -44,12 +44,7 @@ def outcomes(session: Session, file: Path | None, prediction: str | None, value:
         sent = session.api.post("outcomes/", {"outcomes": [{"prediction_id": prediction, "value": _value(value)}]})
     else:
         raise click.UsageError("Give a FILE, or --prediction and --value.")
-    session.show(sent, f"{sent['accepted']} accepted, {sent['parked']} wait for their prediction, {len_or_number(sent['refused'])} refused")
-
-
-def len_or_number(refused: Any) -> int:
-    """Refusals come as a list with reasons; how many are there?"""
-    return len(refused) if isinstance(refused, list) else int(refused)
+    session.show(sent, f"{sent['accepted']} accepted, {sent['parked']} wait for their prediction, {sent['refused']} refused")
 
 
 def _read_row(text: str) -> dict[str, Any]:

@@ -21,10 +21,12 @@ from config.demo.names import STATE_FILE
 
 logger = logging.getLogger(__name__)
 
-REQUESTS_PER_S = 8.0
+REQUESTS_PER_S = 10.0
 # So many at full speed when the demo is new: the charts and the first windows have something to show.
-FIRST_REQUESTS = 1500
-SHIFT_AFTER_S = 150.0
+FIRST_REQUESTS = 600
+SHIFT_AFTER_S = 120.0
+# Most requests go to the first endpoint, so that its drift is seen soon.
+CHANCES = (0.7, 0.3)
 SHIFTED_FEATURE = "mean_texture"
 SHIFT_STRENGTH = 1.2
 OUTCOME_DELAY_S = (20.0, 60.0)
@@ -76,7 +78,7 @@ class Traffic:
     def step(self) -> None:
         """One request, and the outcomes that are due; when the product is away, wait a moment."""
         try:
-            self._predict(self.callers[int(self._random.integers(len(self.callers)))])
+            self._predict(self.callers[int(self._random.choice(len(self.callers), p=CHANCES))])
             if time.time() >= self._outcomes_at:
                 self._send_outcomes()
         except Failure as failure:

@@ -1,0 +1,120 @@
+"""The command line against the running product: what it prints, where, and with which exit code."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from sklearn.datasets import load_iris
+from sklearn.linear_model import LogisticRegression
+
+from tests.product import Product, run_command
+
+
+@pytest.fixture(scope="module")
+def iris(product: Product, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two registered versions of ``cli-iris``; gives the folder with the files."""
+    import joblib
+
+    folder = tmp_path_factory.mktemp("iris")
+    rows, truth = load_iris(return_X_y=True, as_frame=True)
+    rows.to_csv(folder / "rows.csv", index=False)
+    rows.head(2).to_json(folder / "two.json", orient="records")
+    for number, strength in enumerate((0.01, 1.0), start=1):
+        joblib.dump(LogisticRegression(C=strength, max_iter=500).fit(rows, truth), folder / f"{number}.joblib")
+        done = product.command(
+            "register", str(folder / f"{number}.joblib"), "--name", "cli-iris", "--sample", str(folder / "rows.csv"), "--metric", f"c={strength}"
+        )
+        assert done.returncode == 0, done.stderr
+        assert done.stdout == f"cli-iris version {number} is ready.\n"
+        assert "✓" in done.stderr
+    return folder
+
+
+def _json(product: Product, *arguments: str):
+    done = product.command(*arguments, "--json")
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+def test_walks_a_version_into_traffic_and_back(product: Product, iris: Path) -> None:
+    name = "cli-flowers"
+    assert _json(product, "create-endpoint", name)["name"] == name
+    assert product.command("deploy", name, "cli-iris", "1").stdout.startswith(f"{name}: blue 100 % cli-iris 1")
+    product.command("deploy", name, "cli-iris", "2")
+    assert product.command("split", name, "blue=90", "green=10").stdout.startswith(f"{name}: blue 90 % cli-iris 1, green 10 % cli-iris 2")
+    assert product.command("promote", name, "--reason", "it is better").stdout.startswith(f"{name}: blue 0 % cli-iris 1, green 100 % cli-iris 2")
+    assert product.command("rollback", name).stdout.startswith(f"{name}: blue 90 % cli-iris 1, green 10 % cli-iris 2")
+    rows = _json(product, "ledger", name)
+    assert [row["verb"] for row in rows][:2] == ["roll_back", "promote"]
+    assert rows[1]["reason"] == "it is better"
+    assert f"{name}  " in product.command("endpoints").stdout
+
+    refused = product.command("split", name, "blue=90", "green=20")
+    assert refused.returncode == 3
+    assert "Nothing was changed" in refused.stderr
+    assert _json(product, "endpoints")[0]["slots"][0]["weight"] == 90
+
+    answer = _json(product, "predict", name, str(iris / "two.json"))
+    assert [row["label"] for row in answer["predictions"]] == [0, 0]
+    sent = product.command("outcomes", "--prediction", answer["prediction_id"], "--value", "0")
+    assert sent.returncode == 0, sent.stderr
+    assert sent.stdout.startswith("1 accepted")
+
+
+def test_lists_models_and_versions(product: Product, iris: Path) -> None:
+    assert [row["number"] for row in _json(product, "versions", "cli-iris")] == [2, 1]
+    assert "cli-iris" in product.command("models").stdout
+
+
+def test_a_refused_file_ends_with_code_3_and_says_why(product: Product, tmp_path: Path) -> None:
+    (tmp_path / "evil.pkl").write_bytes(b"cos\nsystem\n(S'true'\ntR.")
+    done = product.command("register", str(tmp_path / "evil.pkl"), "--name", "cli-evil")
+    assert done.returncode == 3
+    assert "cli-evil version 1 cannot be served" in done.stderr
+    assert done.stdout == ""
+
+
+def test_issues_and_revokes_a_key(product: Product) -> None:
+    text = product.command("keys", "create", "cli test", "--scope", "read").stdout.strip()
+    assert text.startswith("sbx_")
+    assert product.command("models", SIGNALBOX_KEY=text).returncode == 0
+    forbidden = product.command("create-endpoint", "cli-forbidden", SIGNALBOX_KEY=text)
+    assert forbidden.returncode == 1
+    assert "endpoint.create" in forbidden.stderr
+    product.command("keys", "revoke", text.split("_")[1])
+    assert product.command("models", SIGNALBOX_KEY=text).returncode == 1
+
+
+def test_doctor_finds_nothing_wrong(product: Product) -> None:
+    findings = {finding["name"]: finding["state"] for finding in _json(product, "doctor")}
+    assert {name: state for name, state in findings.items() if state == "bad"} == {}
+    assert {"python", "disk", "telemetry", "sandbox", "database", "redis", "console", "predictions"} == set(findings)
+
+
+def test_a_backup_comes_back_in_another_folder_and_overwrites_nothing(product: Product, iris: Path, tmp_path: Path) -> None:
+    file, elsewhere = tmp_path / "all.tar", tmp_path / "var"
+    assert product.command("backup", str(file)).returncode == 0
+    assert file.stat().st_mode & 0o777 == 0o600
+    assert product.command("backup", str(file)).returncode == 3
+    assert product.command("restore", str(file)).returncode == 3
+
+    restored = run_command(elsewhere, "restore", str(file))
+    assert restored.returncode == 0, restored.stderr
+    kept = {path.relative_to(product.var_dir) for path in (product.var_dir / "artifacts").rglob("*") if path.is_file()}
+    assert kept == {path.relative_to(elsewhere) for path in (elsewhere / "artifacts").rglob("*") if path.is_file()}
+    assert kept
+    assert run_command(elsewhere, "restore", str(file)).returncode == 3
+
+
+def test_says_what_to_do_when_nothing_runs(tmp_path: Path) -> None:
+    failed = run_command(tmp_path / "var", "models", SIGNALBOX_CONSOLE_PORT="1")
+    assert failed.returncode == 1
+    assert failed.stdout == ""
+    assert failed.stderr.splitlines() == [
+        "Error: Signalbox at 127.0.0.1:1 does not answer (ConnectError). It is not running, or runs elsewhere.",
+        "Next:  signalbox up   (or set SIGNALBOX_URL)",
+    ]
+    assert run_command(tmp_path / "var", "split", "x", "blue").returncode == 2
+    assert run_command(tmp_path / "var", "sign-in").returncode == 1
