@@ -76,7 +76,7 @@ class Answers:
     def one_row_each(self, calls: list[Call], outputs: list[Array]) -> list[tuple[Headers, bytes]]:
         """The answers to a batch of calls with one row each that want all outputs as JSON: what ``infer`` gives, but faster."""
         template = self._template_of(outputs)
-        answers = []
+        answers: list[tuple[Headers, bytes]] = []
         for call, texts in zip(calls, zip(*map(_row_texts, outputs), strict=True), strict=True):
             identifier = ids.text_of(call.id).encode()
             given = b"" if call.request_id is None else b'"id":%b,' % orjson.dumps(call.request_id)

@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from serving.dataplane import catalog
+from serving.dataplane.answers import JSON
 from serving.dataplane.call import Call, Headers, route_of
 from serving.dataplane.engine import Engine
 from serving.dataplane.errors import Failed, Oversized
@@ -36,7 +37,7 @@ class Application:
             return
         except Exception:  # the edge: whatever fails is answered in the protocol's form
             logger.exception("%s %s failed.", scope["method"], scope["path"])
-            status, headers, body = 500, (catalog.JSON,), body_of(Failed("Signalbox failed on this request. The server's log has the details."))
+            status, headers, body = 500, (JSON,), body_of(Failed("Signalbox failed on this request. The server's log has the details."))
         pairs = [*headers, (b"content-length", str(len(body)).encode())]
         if self._engine.draining:
             pairs.append((b"connection", b"close"))
@@ -50,7 +51,7 @@ class Application:
         headers = dict(scope["headers"])
         if route is None:
             if size > limit:
-                return 413, (catalog.JSON,), body_of(Oversized(f"The body has {size} bytes, at most {limit} are read here."))
+                return 413, (JSON,), body_of(Oversized(f"The body has {size} bytes, at most {limit} are read here."))
             return catalog.answer(self._engine, scope["method"], scope["path"], headers, body)
         future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
 

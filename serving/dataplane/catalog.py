@@ -213,30 +213,29 @@ class _NotReady(Busy):
 
 
 _MEMORY = r"/v2/(?:systemsharedmemory|cudasharedmemory)(?:/region/[^/]+)?"
-_ROUTES: list[tuple[re.Pattern[str], dict[str, Callable[[Request], Any]]]] = [
-    (re.compile(pattern + "/?"), methods)
-    for pattern, methods in [
-        ("/v2/health/live", {"GET": _live}),
-        ("/v2/health/ready", {"GET": _ready}),
-        ("/v2", {"GET": _server}),
-        ("/metrics", {"GET": metrics.page}),
-        ("/v2/models/stats", {"GET": _all_stats}),
-        (_MODEL, {"GET": _metadata}),
-        (_MODEL + "/ready", {"GET": _model_ready}),
-        (_MODEL + "/config", {"GET": _config}),
-        (_MODEL + "/stats", {"GET": _stats}),
-        ("/v2/repository/index", {"POST": _index}),
-        ("/v2/repository/models/(?P<endpoint>[^/]+)/load", {"POST": _load}),
-        ("/v2/repository/models/(?P<endpoint>[^/]+)/unload", {"POST": _unload}),
-        (_MEMORY + "/status", {"GET": _constant([])}),
-        (_MEMORY + "/unregister", {"POST": _constant(None)}),
-        (_MEMORY + "/register", {"POST": _unsupported("Shared memory")}),
-        (r"/v2(?:/models/[^/]+)?/trace/setting", {"GET": _constant(_TRACE_OFF), "POST": _unsupported("Tracing")}),
-        ("/v2/logging", {"GET": _constant(_LOGGING), "POST": _unsupported("Changing the log's settings")}),
-        (_MODEL + "/(?:generate|generate_stream|infer_stream)", {"POST": _unsupported("Generation")}),
-        (_MODEL + "/(?:infer|predict|invocations)", {"POST": _unsupported("This form")}),
-    ]
+_Handlers = dict[str, Callable[[Request], Any]]
+_PATHS: list[tuple[str, _Handlers]] = [
+    ("/v2/health/live", {"GET": _live}),
+    ("/v2/health/ready", {"GET": _ready}),
+    ("/v2", {"GET": _server}),
+    ("/metrics", {"GET": metrics.page}),
+    ("/v2/models/stats", {"GET": _all_stats}),
+    (_MODEL, {"GET": _metadata}),
+    (_MODEL + "/ready", {"GET": _model_ready}),
+    (_MODEL + "/config", {"GET": _config}),
+    (_MODEL + "/stats", {"GET": _stats}),
+    ("/v2/repository/index", {"POST": _index}),
+    ("/v2/repository/models/(?P<endpoint>[^/]+)/load", {"POST": _load}),
+    ("/v2/repository/models/(?P<endpoint>[^/]+)/unload", {"POST": _unload}),
+    (_MEMORY + "/status", {"GET": _constant([])}),
+    (_MEMORY + "/unregister", {"POST": _constant(None)}),
+    (_MEMORY + "/register", {"POST": _unsupported("Shared memory")}),
+    (r"/v2(?:/models/[^/]+)?/trace/setting", {"GET": _constant(_TRACE_OFF), "POST": _unsupported("Tracing")}),
+    ("/v2/logging", {"GET": _constant(_LOGGING), "POST": _unsupported("Changing the log's settings")}),
+    (_MODEL + "/(?:generate|generate_stream|infer_stream)", {"POST": _unsupported("Generation")}),
+    (_MODEL + "/(?:infer|predict|invocations)", {"POST": _unsupported("This form")}),
 ]
+_ROUTES = [(re.compile(path + "/?"), handlers) for path, handlers in _PATHS]
 
 
 def answer(engine: Engine, method: str, path: str, headers: dict[bytes, bytes], body: bytes) -> Answer:

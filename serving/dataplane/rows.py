@@ -44,7 +44,7 @@ class RowCodec:
         """Decode the body; raises BadRequest that names the row and the feature."""
         self._refuse_nameless()
         try:
-            request = self._decode(body)
+            request: Any = self._decode(body)
         except msgspec.ValidationError as error:
             raise BadRequest(self._text(error)) from None
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):

@@ -78,9 +78,10 @@ class OnnxBuild:
     def run(self, feed: Mapping[str, Array]) -> list[Array]:
         """Give the outputs in the order of ``outputs``; raises RunFailed."""
         try:
-            return self._session.run(self.outputs, feed)
+            outputs: list[Array] = self._session.run(self.outputs, feed)
         except Exception as error:  # ONNX Runtime raises many classes without a common base
             raise RunFailed(f"The model failed: {_first_line(error)}") from error
+        return outputs
 
     def run_split(self, feed: Mapping[str, Array], rows: int) -> list[Array]:
         """Run in pieces of ``max_batch`` rows, which for tree ensembles is faster than all at once."""
@@ -130,7 +131,7 @@ class OnnxBuild:
 
     def _time(self, feed: Feed) -> float:
         """Give the shortest of a few runs in microseconds: the others were disturbed."""
-        times = []
+        times: list[float] = []
         until = time.perf_counter() + _LONGEST_TRIAL_S / 3
         while len(times) < 2 or (len(times) < 8 and time.perf_counter() < until):
             start = time.perf_counter()

@@ -22,7 +22,8 @@ def _content(
     graph = helper.make_graph(nodes, "test", inputs, outputs, initializers)
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9, model_version=version)
     onnx.checker.check_model(model)
-    return model.SerializeToString()
+    content: bytes = model.SerializeToString()
+    return content
 
 
 def store(artifacts: Path, content: bytes) -> str:

@@ -108,12 +108,8 @@ def test_each_process_shows_its_table_and_goes_when_it_ends(plane_with_log: Plan
     assert log.run("SELECT * FROM serving_dataplaneprocess") == []
 
 
-def _durable(plane: Plane) -> models.BuildEntry:
-    return models.regressor(plane.artifacts)
-
-
 def test_kill_9_loses_nothing_that_the_durable_policy_acknowledged(plane_with_log: Plane, log: Log) -> None:
-    one = _durable(plane_with_log)
+    one = models.regressor(plane_with_log.artifacts)
     log.publish(table([one], [endpoint("sum", one, log_policy="durable")]))
     plane_with_log.start()
     acknowledged: list[str] = []
@@ -141,7 +137,7 @@ def test_kill_9_loses_nothing_that_the_durable_policy_acknowledged(plane_with_lo
 
 
 def test_predictions_go_on_without_postgres_and_the_log_is_complete_afterwards(plane_with_log: Plane, log: Log) -> None:
-    one = _durable(plane_with_log)
+    one = models.regressor(plane_with_log.artifacts)
     log.publish(table([one], [endpoint("sum", one), endpoint("safe", one, log_policy="durable")]))
     client = plane_with_log.start().client
     identifiers = [_sum(client, 1, name).json()["prediction_id"] for name in ("sum", "safe")]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import httpx
 import pytest
@@ -16,6 +17,10 @@ from tests.dataplane.conftest import HEADERS, Log, Plane, endpoint, table, wait_
 pytestmark = pytest.mark.django_db
 
 ROWS = {"rows": [{"a": 1, "b": 2, "c": 3}]}
+
+
+def _shows(plane: Plane, line: str) -> bool:
+    return line in plane.client.get("/metrics").text
 
 
 def _answer(plane: Plane, name: str = "sum") -> httpx.Response:
@@ -53,7 +58,8 @@ def test_swaps_under_load_fail_no_request_and_answer_only_from_what_is_live(plan
             build = builds[(number + 1) % 4]
             live.add(build.version)
             revision = log.publish(table(builds, [endpoint("sum", build)]))
-            wait_for(lambda revision=revision: f"signalbox_table_revision {revision}" in plane_with_log.client.get("/metrics").text, "the new table")
+            line = f"signalbox_table_revision {revision}"
+            wait_for(partial(_shows, plane_with_log, line), "the new table")
             live.intersection_update({build.version})
         published.set()
         for each in asking:
