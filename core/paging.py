@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 from django.core.exceptions import ValidationError
-from django.db.models import Model, Q, QuerySet
+from django.db.models import Field, Model, Q, QuerySet
 
 from core.errors import Invalid
 
@@ -68,9 +68,9 @@ def values_of_cursor(cursor: str, length: int) -> list[Any]:
 
 def _values_of(model: type[Model], order: Sequence[str], cursor: str) -> list[Any]:
     values = values_of_cursor(cursor, len(order))
-    fields = model._meta  # noqa: SLF001  # _meta is documented API
+    fields: dict[str, Field[Any, Any]] = {field.name: field for field in model._meta.concrete_fields}  # noqa: SLF001  # _meta is documented API
     try:
-        return [fields.get_field(name.lstrip("-")).to_python(value) for name, value in zip(order, values, strict=True)]
+        return [fields[name.lstrip("-")].to_python(value) for name, value in zip(order, values, strict=True)]
     except (ValidationError, ValueError, TypeError, OverflowError) as error:
         raise _not_a_cursor() from error
 

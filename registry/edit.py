@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from django.db import transaction
@@ -56,7 +56,7 @@ def edit_version(
 
 def _changes(row: Model | Version, **wanted: Any) -> dict[str, Any]:
     """Give the checked new values that differ from the present ones."""
-    check = {"description": checked_description, "tags": checked_tags, "metrics": checked_metrics}
+    check: dict[str, Callable[[Any], Any]] = {"description": checked_description, "tags": checked_tags, "metrics": checked_metrics}
     checked = {name: check[name](value) for name, value in wanted.items() if value is not None}
     return {name: value for name, value in checked.items() if value != getattr(row, name)}
 

@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Collection
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Any
 from uuid import UUID
 
 import msgspec
@@ -140,7 +141,7 @@ def _facts(models: Collection[UUID]) -> _Facts:
     return _Facts({version.model_id: version for version in newest}, counts, aliases)
 
 
-def _row(model: Model, facts: _Facts) -> dict[str, object]:
+def _row(model: Model, facts: _Facts) -> dict[str, Any]:
     latest = facts.latest.get(model.id)
     same = ("id", "name", "description", "tags", "owner_name", "revision", "created_at", "updated_at", "archived_at")
     return {

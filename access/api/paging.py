@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from django.db.models import QuerySet
 from drf_spectacular.utils import OpenApiParameter, inline_serializer
 from rest_framework import serializers
 from rest_framework.pagination import BasePagination
@@ -39,17 +38,17 @@ def answer(page: Page[Any], serializer: type[serializers.BaseSerializer[Any]]) -
 def paged(serializer: type[serializers.Serializer[Any]]) -> serializers.Serializer[Any]:
     """Give the schema of a page of ``serializer``, for ``extend_schema(responses=...)``."""
     fields = {"results": serializer(many=True), "next": serializers.CharField(allow_null=True)}
-    return inline_serializer(f"{serializer.__name__}Page", fields)  # type: ignore[no-any-return]  # drf-spectacular is untyped
+    return inline_serializer(f"{serializer.__name__}Page", fields)
 
 
 class KeysetPagination(BasePagination):
     """For generic views: the view's ``ordering`` (or the queryset's own) is the key; its last field is unique."""
 
-    def paginate_queryset(self, queryset: QuerySet[Any], request: Request, view: APIView | None = None) -> Sequence[Any]:
+    def paginate_queryset(self, queryset: Any, request: Request, view: APIView | None = None) -> list[Any]:
         cursor, limit = cursor_and_limit(request)
-        order = getattr(view, "ordering", None) or queryset.query.order_by or queryset.model._meta.ordering  # noqa: SLF001  # _meta is documented API
+        order: Sequence[str] = getattr(view, "ordering", None) or queryset.query.order_by or queryset.model._meta.ordering  # noqa: SLF001  # _meta is documented API
         self.page = page_of(queryset, order=order, cursor=cursor, limit=limit)
-        return self.page.results
+        return list(self.page.results)
 
     def get_paginated_response(self, data: Any) -> Response:
         return Response({"results": data, "next": self.page.next})

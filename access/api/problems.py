@@ -32,12 +32,12 @@ class Problem(Serializer[Any]):
     detail = CharField()
     code = CharField()
     retryable = BooleanField(required=False)
-    errors = DictField(child=ListField(child=CharField()), required=False, help_text="Field name to what is wrong with it.")
+    errors = DictField(child=ListField(child=CharField()), required=False, help_text="Field name to what is wrong with it.")  # type: ignore[assignment]  # a field; the metaclass keeps the property
 
 
 def exception_handler(error: Exception, context: dict[str, Any]) -> Response:
     """Turn ``error`` into its answer. What nobody expected is a 500 with an id that the log has too."""
-    set_rollback()  # type: ignore[no-untyped-call]  # DRF's function is untyped
+    set_rollback()
     match error:
         case exceptions.ValidationError():
             return _answer_of_fields(error)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Any
+from typing import Any, Literal
 
 from drf_spectacular.openapi import AutoSchema
 
@@ -20,7 +20,7 @@ class Schema(AutoSchema):
         words = re.findall(r"\w+", self.path.removeprefix(_PREFIX))
         return "_".join([self.method.lower(), *words])
 
-    def _get_response_bodies(self, direction: str = "response") -> dict[str, Any]:
+    def _get_response_bodies(self, direction: Literal["request", "response"] = "response") -> dict[str, Any]:
         bodies: dict[str, Any] = super()._get_response_bodies(direction)
-        problem = self._get_response_for_code(Problem, "default", media_types=[CONTENT_TYPE], direction=direction)
+        problem = self._get_response_for_code(Problem, "default", media_types=[CONTENT_TYPE], direction=direction)  # type: ignore[no-untyped-call]  # untyped there
         return bodies | {"default": problem | {"description": "What went wrong, where, and what to do (RFC 9457)."}}

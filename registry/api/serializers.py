@@ -79,8 +79,8 @@ class VersionOut(serializers.ModelSerializer[Version]):
     model = serializers.CharField(source="model.name")
     metrics = serializers.DictField(child=serializers.FloatField())
     tags = Tags()
-    aliases = serializers.SlugRelatedField(many=True, read_only=True, slug_field="name")
-    builds = serializers.SlugRelatedField(many=True, read_only=True, slug_field="kind")
+    aliases: Any = serializers.SlugRelatedField(many=True, read_only=True, slug_field="name")
+    builds: Any = serializers.SlugRelatedField(many=True, read_only=True, slug_field="kind")
 
     class Meta:
         model = Version
@@ -106,7 +106,7 @@ class VersionOut(serializers.ModelSerializer[Version]):
 class VersionDetailOut(VersionOut):
     """A version with its checklist, signature, conversion report, files and builds."""
 
-    builds = BuildOut(many=True)  # type: ignore[assignment]  # whole here, by kind in a list
+    builds = BuildOut(many=True)
     artifacts = ArtifactOut(many=True)
     steps = StepOut(many=True)
     signature = serializers.DictField(allow_null=True, help_text="layout, features, inputs, outputs, labels, task.")

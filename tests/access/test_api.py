@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from django.test import Client
 
@@ -138,11 +140,11 @@ def test_filters_the_audit_log(api, admin, viewer):
 def test_walks_all_pages(api, admin):
     for number in range(7):
         record(actor=admin, verb="edit", subject_kind="model", subject_name=str(number))
-    seen, cursor = [], ""
-    while cursor is not None:
-        page = api.get(f"/api/v1/audit/?limit=3&cursor={cursor}").json()
+    seen: list[str] = []
+    page: dict[str, Any] = {"next": ""}
+    while page["next"] is not None:
+        page = api.get(f"/api/v1/audit/?limit=3&cursor={page['next']}").json()
         seen += [entry["id"] for entry in page["results"]]
-        cursor = page["next"]
     assert seen == [str(key) for key in AuditEntry.objects.order_by("-id").values_list("id", flat=True)]
     assert len(seen) == 8
 

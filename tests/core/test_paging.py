@@ -21,7 +21,8 @@ def _make(count: int) -> None:
 
 def test_gives_every_row_once_in_order(db):
     _make(23)
-    wanted, seen, cursor = list(Job.objects.order_by(*ORDER)), [], None
+    wanted, cursor = list(Job.objects.order_by(*ORDER)), None
+    seen: list[Job] = []
     while True:
         page = page_of(Job.objects.all(), order=ORDER, cursor=cursor, limit=5)
         seen += page.results

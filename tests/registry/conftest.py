@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable
+from typing import Any
 
 import msgspec
 import pytest
 
 from access.actors import system
-from core import jobs
+from config import celery_app
 from core.digests import digest_of
 from registry import storage
 from registry.models import Build, Version
@@ -31,7 +32,7 @@ SIGNATURE = Signature(
 def bells(monkeypatch) -> list[str]:
     """What was rung; no worker runs here."""
     rung: list[str] = []
-    monkeypatch.setattr(jobs.current_app, "send_task", lambda kind, args, **_: rung.append(kind))
+    monkeypatch.setattr(celery_app, "send_task", lambda kind, args, **_: rung.append(kind))
     return rung
 
 
@@ -39,7 +40,7 @@ def bells(monkeypatch) -> list[str]:
 def register(db) -> Register:
     """Register a version with bytes of its own: ``register("churn", metrics={"auc": 0.9})``."""
 
-    def make(model: str = "churn", *, data: bytes | None = None, **words: object) -> Version:
+    def make(model: str = "churn", *, data: bytes | None = None, **words: Any) -> Version:
         content = io.BytesIO(data if data is not None else f"a model {Version.objects.count()}".encode())
         return register_version(actor=system("tests"), model_name=model, file=content, filename="model.joblib", **words)
 
@@ -47,10 +48,10 @@ def register(db) -> Register:
 
 
 @pytest.fixture
-def ready(register) -> Register:
+def ready(register: Register) -> Register:
     """Register a version and make it ready, with a build."""
 
-    def make(model: str = "churn", **words: object) -> Version:
+    def make(model: str = "churn", **words: Any) -> Version:
         version = register(model, **words)
         data = f"onnx of {version.id}".encode()
         signature = msgspec.to_builtins(SIGNATURE)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from access.models import AuditEntry
@@ -20,9 +22,10 @@ def _on() -> dict[str, int]:
     return dict(Alias.objects.values_list("name", "version__number"))
 
 
-def _audited() -> list[tuple[object, object]]:
+def _audited() -> list[tuple[Any, Any]]:
     entries = AuditEntry.objects.filter(verb__endswith="_alias").order_by("id")
-    return [(entry.before["version"], entry.after["version"]) for entry in entries]
+    changes: list[tuple[Any, Any]] = list(entries.values_list("before__version", "after__version"))
+    return changes
 
 
 def test_puts_moves_and_removes_an_alias(scientist):

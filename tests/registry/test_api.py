@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 from django.conf import settings
 from django.core.files.uploadedfile import SimpleUploadedFile
@@ -25,7 +27,7 @@ def client_of_scopes(admin):
 
 
 @pytest.fixture
-def api(client_of_scopes) -> Client:
+def api(client_of_scopes: Callable[..., Client]) -> Client:
     return client_of_scopes("operate")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import pickle
+from typing import Any
 
 import joblib
 import numpy as np
@@ -52,11 +53,12 @@ def api(admin) -> Client:
     return Client(headers={"Authorization": f"Bearer {create_key(actor=admin, name='ci', scopes=['register']).text}"})
 
 
-def _post(api: Client, data: bytes, sample: bytes | None = None, **words: str) -> dict[str, object]:
+def _post(api: Client, data: bytes, sample: bytes | None = None, **words: str) -> dict[str, Any]:
     files = {"file": SimpleUploadedFile("../../model.joblib", data)} | ({"sample": SimpleUploadedFile("X.csv", sample)} if sample else {})
     answer = api.post("/api/v1/models/churn/versions/", files | words)
     assert answer.status_code == 202, answer.content
-    return answer.json()
+    body: dict[str, Any] = answer.json()
+    return body
 
 
 def _run() -> None:
@@ -78,6 +80,8 @@ def test_registers_through_the_api_checks_and_is_ready(api, trained):
     assert version["conversion"]["agreement"]["agreeing"] == version["conversion"]["agreement"]["rows"] == 200
 
     detail = version_detail("churn", 1)
+    assert detail.signature is not None
+    assert detail.build is not None
     assert [(feature.name, feature.kind) for feature in detail.signature.features] == [("age", Kind.INTEGER), ("charges", Kind.NUMBER)]
     assert detail.signature.labels == ("0", "1")
     assert digest_of(storage.open_artifact(detail.build.digest).read()) == detail.build.digest

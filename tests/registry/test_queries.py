@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
@@ -54,7 +55,7 @@ def test_filters_models(db, register):
     Model.objects.filter(name="fraud").update(description="Card FRAUD scores", tags={"team": "risk", "tier": "1"})
     archive_model(actor=ACTOR, model="churn")
 
-    def names(**wanted: object) -> list[str]:
+    def names(**wanted: Any) -> list[str]:
         return [row.name for row in queries.models_page(**wanted).results]
 
     assert (names(), names(archived=True)) == (["fraud"], ["churn"])
@@ -68,7 +69,7 @@ def test_filters_versions(ready, register):
     ready()
     archive_version(actor=ACTOR, model="churn", version=3)
 
-    def numbers(**wanted: object) -> list[int]:
+    def numbers(**wanted: Any) -> list[int]:
         return [version.number for version in queries.versions_page("churn", **wanted).results]
 
     assert (numbers(), numbers(archived=True)) == ([2, 1], [3])

@@ -122,12 +122,12 @@ def test_refuses_an_empty_file(scientist):
 
 
 class _Large(io.BytesIO):
-    def read(self, size: int = -1, /) -> bytes:
+    def read(self, size: int | None = -1, /) -> bytes:
         raise TooLarge("too large")
 
 
 class _Full(io.BytesIO):
-    def read(self, size: int = -1, /) -> bytes:
+    def read(self, size: int | None = -1, /) -> bytes:
         raise StorageFull("full")
 
 

@@ -67,7 +67,7 @@ def test_refuses_more_than_the_limit_and_keeps_nothing():
 class _DiskFull(io.BytesIO):
     """Fails in the middle, as a write to a full disk does."""
 
-    def read(self, size: int = -1, /) -> bytes:
+    def read(self, size: int | None = -1, /) -> bytes:
         data = super().read(size)
         if not data:
             raise OSError(errno.ENOSPC, "No space left on device")
