@@ -6,6 +6,7 @@ import platform
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
@@ -26,6 +27,7 @@ from core.clock import now
 from core.environment import environment
 from core.models import Job
 from core.queries import job_counts, jobs_page
+from registry.convert.confine import probe
 from registry.models import Artifact, Build
 from serving.queries import system_state
 
@@ -56,7 +58,13 @@ def system(request: HttpRequest) -> HttpResponse:
     }
     if is_fragment(request):
         return render(request, "system/_live.html", context)
-    return render(request, "system/system.html", context | {"storage": _storage(), "versions": _versions(), "environment": environment()})
+    return render(request, "system/system.html", context | {"storage": _storage(), "versions": _versions(), "sandbox": sandbox(), "environment": environment()})
+
+
+@cache
+def sandbox() -> dict[str, bool | int | str]:
+    """Say how model files are confined on this machine; tried in child processes, once."""
+    return probe()
 
 
 def _ask(question: Callable[[], Any], *failures: type[Exception]) -> Tile:
@@ -85,7 +93,8 @@ def _storage() -> dict[str, Any]:
     builds = Build.objects.aggregate(n=Count("id"), size=Sum("size_bytes"))
     with connection.cursor() as cursor:
         cursor.execute(
-            "SELECT pg_database_size(current_database()), (SELECT sum(pg_total_relation_size(to_regclass(name))) FROM unnest(%s) AS name)", [list(_LOG_TABLES)]
+            "SELECT pg_database_size(current_database()), (SELECT sum(pg_total_relation_size(to_regclass(name))) FROM unnest(%s::text[]) AS name)",
+            [list(_LOG_TABLES)],
         )
         database, logs = cursor.fetchone()
     return {"disk": disk, "used_share": disk.used / disk.total, "artifacts": artifacts, "builds": builds, "database": database, "logs": logs}
