@@ -47,4 +47,5 @@ app.conf.beat_schedule = {
     "roll-up-traffic": {"task": "serving.tasks.roll_up_traffic", "schedule": 60.0},
     "delete-old-predictions": {"task": "serving.tasks.delete_old", "schedule": 3600.0},
     "profile": {"task": "monitoring.tasks.profile", "schedule": 15.0},
+    "delete-old-windows": {"task": "monitoring.tasks.delete_old", "schedule": 3600.0},
 }
