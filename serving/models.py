@@ -5,6 +5,7 @@ from __future__ import annotations
 from django.contrib.postgres.fields import ArrayField
 from django.db import models
 from django.db.models import F, Q
+from django.db.models.functions import Now
 
 from core.clock import now
 from core.ids import uuid7
@@ -139,7 +140,7 @@ class PredictionSegment(models.Model):
     first_at = models.DateTimeField()
     last_at = models.DateTimeField()
     columns = models.BinaryField()
-    written_at = models.DateTimeField(db_default=models.functions.Now())
+    written_at = models.DateTimeField(db_default=Now())
     profiled_at = models.DateTimeField(null=True)
 
     class Meta:

@@ -52,7 +52,7 @@ def roll_up_traffic() -> int:
     begin = _begin(moment)
     with transaction.atomic(), connection.cursor() as cursor:
         cursor.execute(_SUM, {"begin": begin, "end": end, "nobody": _NOBODY, "buckets": BUCKETS})
-        return cursor.rowcount
+        return int(cursor.rowcount)
 
 
 def delete_old_windows() -> int:

@@ -124,7 +124,8 @@ def slots_since(endpoint: str, since: datetime) -> dict[tuple[str, int], Numbers
 
 def _rows(endpoints: Collection[str], level: int, begin: datetime, end: datetime) -> Iterable[dict[str, Any]]:
     windows = TrafficWindow.objects.filter(endpoint__in=endpoints, level=level, start_at__gte=begin, start_at__lt=end)
-    return windows.values("endpoint", "start_at", "slot", *_FIELDS)
+    rows: Iterable[dict[str, Any]] = windows.values("endpoint", "start_at", "slot", *_FIELDS)
+    return rows
 
 
 def _counts(row: dict[str, Any]) -> Counts:

@@ -109,7 +109,7 @@ def test_edits_in_between_do_not_count(endpoint, operator):
 
 def test_no_check_stands_in_its_way(endpoint, operator):
     promote_now(operator)
-    Version.objects.update(state=Version.State.REFUSED, archived_at=endpoint.created_at, signature={"broken": True, **Version.objects.first().signature})
+    Version.objects.update(state=Version.State.REFUSED, refusal="found out later", archived_at=endpoint.created_at)
     roll_back(actor=operator, endpoint=NAME)
     assert shares() == {"blue": (12, 100), "green": (13, 0)}
 

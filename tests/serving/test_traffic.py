@@ -134,7 +134,7 @@ def test_a_roll_back_to_what_was_undone_is_a_change_of_its_own():
 @given(st.lists(st.sampled_from("abcd"), min_size=1, max_size=12))
 def test_rolling_back_again_and_again_ends_and_never_flips(builds):
     """Whatever was promoted in whatever order: each roll back goes to an earlier row, until there is none."""
-    rows = [past(number, state(**{name: 100})) for number, name in enumerate(builds, start=1)]
+    rows = [past(number, state("blue", **{name: 100})) for number, name in enumerate(builds, start=1)]
     applied: list[int] = []
     while (target := target_of_roll_back(rows, rows[-1].state, lambda _: True)) is not None:
         assert target.state.answering != rows[-1].state.answering
