@@ -16,7 +16,7 @@ ClientOf = Callable[[str], Client]
 
 def pytest_configure() -> None:
     """Tests need no collectstatic and no slow password hash."""
-    settings.STORAGES["staticfiles"]["BACKEND"] = "django.contrib.staticfiles.storage.StaticFilesStorage"
+    settings.STORAGES = settings.STORAGES | {"staticfiles": {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"}}
     settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
 
 
@@ -26,7 +26,7 @@ def _actor(role: str) -> Actor:
     return actor_of(_person(role))
 
 
-def _person(role: str):  # type: ignore[no-untyped-def]  # the model can be imported only once Django is set up
+def _person(role: str):
     from access.models import Person
 
     person = Person.objects.filter(username=role).first()

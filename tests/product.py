@@ -57,7 +57,7 @@ def start_product(var_dir: Path, **environ: str) -> Product:
             [sys.executable, "-m", "config.cli.main", "up"], cwd=ROOT, env=_environ(var_dir, environ), stdout=subprocess.PIPE, stderr=errors, text=True
         )
     block = _read_block(process, log)
-    run_dir = Environment(SIGNALBOX_VAR_DIR=var_dir, var_dir=var_dir).run_dir
+    run_dir = Environment(var_dir=var_dir).run_dir
     note = json.loads((run_dir / "up.json").read_text())
     return Product(process, var_dir, run_dir, note["console_url"], note["predict_url"], (var_dir / "cli.key").read_text(), block)
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import httpx
 
-from config.cli.failures import FAILED, REFUSED, Failure
+from config.cli.failures import Failure, Refused
 from config.up.lock import read_note
 from core.environment import environment
 
@@ -96,8 +96,8 @@ def _failure_of(answer: httpx.Response) -> Failure:
         text = problem.get("detail") or problem.get("error") or answer.text
     except (json.JSONDecodeError, AttributeError):
         text = f"{answer.url} answered {answer.status_code} {answer.reason_phrase}."
-    code = REFUSED if answer.status_code in _REFUSALS else FAILED
-    return Failure(str(text), next_command=_NEXT.get(answer.status_code, ""), exit_code=code, status=answer.status_code)
+    kind = Refused if answer.status_code in _REFUSALS else Failure
+    return kind(str(text), next_command=_NEXT.get(answer.status_code, ""), status=answer.status_code)
 
 
 def _kept_key() -> str:

@@ -15,7 +15,7 @@ from typing import IO
 import click
 import psycopg
 
-from config.cli.failures import REFUSED, Failure
+from config.cli.failures import Failure, Refused
 from config.up import lock
 from config.version import version
 from core.clock import now
@@ -33,7 +33,7 @@ _MANIFEST, _DUMP, _ARTIFACTS = "manifest.json", "database.dump", "artifacts"
 def backup(file: Path, *, as_json: bool) -> None:
     """Write everything that must be kept to FILE (a tar); also while Signalbox runs."""
     if file.exists():
-        raise Failure(f"{file} is there already and is not overwritten.", next_command=f"signalbox backup {file.with_suffix('')}-2.tar", exit_code=REFUSED)
+        raise Refused(f"{file} is there already and is not overwritten.", next_command=f"signalbox backup {file.with_suffix('')}-2.tar")
     with _database() as url, _private_file(file) as out, tempfile.TemporaryDirectory() as folder:
         dump = Path(folder) / _DUMP
         click.echo("Writing the database", err=True)
@@ -55,10 +55,10 @@ def restore(file: Path, *, as_json: bool) -> None:
     """Bring FILE back into an empty database and an empty data folder; refuses to overwrite anything."""
     artifacts = environment().artifacts_dir
     if artifacts.exists() and any(artifacts.iterdir()):
-        raise Failure(f"{artifacts} is not empty, and nothing is overwritten.", next_command=_elsewhere(file), exit_code=REFUSED)
+        raise Refused(f"{artifacts} is not empty, and nothing is overwritten.", next_command=_elsewhere(file))
     with tempfile.TemporaryDirectory(dir=_made(environment().var_dir)) as folder, _database() as url:
         if _has_tables(url):
-            raise Failure("The database is not empty, and nothing is overwritten.", next_command=_elsewhere(file), exit_code=REFUSED)
+            raise Refused("The database is not empty, and nothing is overwritten.", next_command=_elsewhere(file))
         with tarfile.open(file) as tar:
             # The "data" filter refuses paths that lead out of the folder, links and devices.
             tar.extractall(folder, filter="data")

@@ -48,7 +48,7 @@ def create_endpoint(session: Session, name: str, description: str, sticky_on: st
 @click.option("--build", "build_kind", default="onnx", show_default=True)
 @reason_option
 @connected
-def deploy(session: Session, *, endpoint: str, model: str, version: int, slot: str | None, build_kind: str, reason: str) -> None:
+def deploy(session: Session, /, *, endpoint: str, model: str, version: int, slot: str | None, build_kind: str, reason: str) -> None:
     """Put VERSION of MODEL into a slot of ENDPOINT, warm, with no traffic (the very first gets all)."""
     body = {"model": model, "version": version, "slot": slot, "build_kind": build_kind}
     _change(session, endpoint, "deploy", body, reason)

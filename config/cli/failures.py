@@ -12,15 +12,22 @@ REFUSED = 3
 
 
 class Failure(click.ClickException):
-    """Shown as ``Error: what`` and, where there is one, ``Next: command``. Exit code 1, or 3 when a check refused; ``status`` is that of HTTP."""
+    """Shown as ``Error: what`` and, where there is one, ``Next: command``. ``status`` is that of HTTP."""
 
-    def __init__(self, message: str, *, next_command: str = "", exit_code: int = FAILED, status: int = 0) -> None:
+    exit_code = FAILED
+
+    def __init__(self, message: str, *, next_command: str = "", status: int = 0) -> None:
         super().__init__(message)
         self.next_command = next_command
-        self.exit_code = exit_code
         self.status = status
 
     def show(self, file: IO[Any] | None = None) -> None:
         click.secho(f"Error: {self.message}", fg="red", err=True, color=False if "NO_COLOR" in os.environ else None)
         if self.next_command:
             click.echo(f"Next:  {self.next_command}", err=True)
+
+
+class Refused(Failure):
+    """A check refused, and nothing was changed."""
+
+    exit_code = REFUSED

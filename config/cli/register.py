@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from config.cli.failures import FAILED, REFUSED, Failure
+from config.cli.failures import Failure, Refused
 from config.cli.session import Session, connected, pairs
 
 _POLL_S = 0.4
@@ -31,7 +31,7 @@ File = click.Path(exists=True, dir_okay=False, path_type=Path)
 @click.option("--timeout", "timeout_s", default=900, show_default=True, help="Seconds to wait.")
 @connected
 def register(
-    session: Session, *, file: Path, name: str, sample: Path | None, description: str, metrics: tuple[str, ...], tags: tuple[str, ...], **how: Any
+    session: Session, /, *, file: Path, name: str, sample: Path | None, description: str, metrics: tuple[str, ...], tags: tuple[str, ...], **how: Any
 ) -> None:
     """Register FILE as the next version of a model and check that it can be served."""
     fields = {"description": description, "metrics": json.dumps(_numbers(metrics)), "tags": json.dumps(pairs(tags, "--tag"))}
@@ -60,17 +60,17 @@ def watch(session: Session, name: str, number: int, timeout_s: float) -> dict[st
         if version["state"] in _ENDED:
             return _ready_or_failure(version, name)
         time.sleep(_POLL_S)
-    raise Failure(f"{name} version {number} was not checked within {timeout_s:.0f} s; it goes on.", next_command=f"signalbox versions {name}", exit_code=FAILED)
+    raise Failure(f"{name} version {number} was not checked within {timeout_s:.0f} s; it goes on.", next_command=f"signalbox versions {name}")
 
 
 def _ready_or_failure(version: dict[str, Any], name: str) -> dict[str, Any]:
     if version["state"] == "ready" and not version["not_servable_reason"]:
         return version
-    failed = next((step for step in version["steps"] if step["state"] == "failed"), {})
+    failed: dict[str, Any] = next((step for step in version["steps"] if step["state"] == "failed"), {})
     why = version["refusal"] or version["not_servable_reason"]
     if failed.get("advice") and failed["advice"] not in why:
         why = f"{why} {failed['advice']}"
-    raise Failure(f"{name} version {version['number']} cannot be served. {why}", exit_code=REFUSED)
+    raise Refused(f"{name} version {version['number']} cannot be served. {why}")
 
 
 def _line(step: dict[str, Any]) -> str:

@@ -94,7 +94,12 @@ async def ended(process: subprocess.Popen[bytes]) -> int:
         loop = asyncio.get_running_loop()
         watch = os.pidfd_open(process.pid)
         over = loop.create_future()
-        loop.add_reader(watch, lambda: over.done() or over.set_result(None))
+
+        def tell() -> None:
+            if not over.done():
+                over.set_result(None)
+
+        loop.add_reader(watch, tell)
         try:
             await over
         finally:

@@ -12,7 +12,7 @@ from config.up.keeper import Keeper
 from core.embedded.server import last_lines
 from core.errors import Unavailable
 
-TIMEOUT_S = 90.0
+TIMEOUT_S = 180.0
 _STEP_S = 0.1
 _DEATHS_ALLOWED = 3
 

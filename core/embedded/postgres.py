@@ -76,7 +76,17 @@ def _make_cluster(data: Path, account: Account | None, log: Path) -> None:
     fresh = data.with_name("postgres.new")
     shutil.rmtree(fresh, ignore_errors=True)
     give(fresh, account)
-    command = [binary("initdb"), "-D", fresh, "-U", SUPERUSER, "--auth=trust", "--encoding=UTF8", "--locale-provider=builtin", "--builtin-locale=C.UTF-8"]
+    command: list[str | Path] = [
+        binary("initdb"),
+        "-D",
+        fresh,
+        "-U",
+        SUPERUSER,
+        "--auth=trust",
+        "--encoding=UTF8",
+        "--locale-provider=builtin",
+        "--builtin-locale=C.UTF-8",
+    ]
     with log.open("ab") as output:
         process = start_child(
             [*command, "--locale=C", "--no-instructions"], output=output, account=account, through_closed_folders=_needs_override(account, fresh), cwd=Path("/")

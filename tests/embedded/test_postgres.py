@@ -9,6 +9,7 @@ import pytest
 from django.db import connection
 
 from core.embedded import postgres
+from core.embedded.server import Server
 
 
 @pytest.fixture
@@ -20,7 +21,7 @@ def _connect(folder: Path) -> psycopg.Connection:
     return psycopg.connect(f"postgresql://signalbox@/signalbox?host={folder}/run", autocommit=True)
 
 
-def _start(folder: Path):  # type: ignore[no-untyped-def]
+def _start(folder: Path) -> Server:
     return postgres.start(var_dir=folder, run_dir=folder / "run")
 
 
