@@ -62,13 +62,15 @@ def _latency(live: Side, candidate: Side) -> Check:
     verdict: Verdict = "wait"
     if old is not None and new is not None:
         verdict = "pass" if new <= max(old * SLOWER_AT_MOST, old + LATENCY_SLACK_MS) else "fail"
-    return Check("p99 latency", "at most a quarter slower", ms(old), ms(new), verdict)
+    note = "no requests yet" if verdict == "wait" else "at most a quarter slower"
+    return Check("p99 latency", note, ms(old), ms(new), verdict)
 
 
 def _errors(live: Side, candidate: Side) -> Check:
     old, new = (side.traffic.errors_percent if side.traffic else None for side in (live, candidate))
     verdict: Verdict = "wait" if new is None else "pass" if new <= (old or 0.0) + MORE_ERRORS_AT_MOST else "fail"
-    return Check("Error rate", f"at most {MORE_ERRORS_AT_MOST} points more", _percent(old), _percent(new), verdict)
+    note = "no requests yet" if new is None else f"at most {MORE_ERRORS_AT_MOST} points more"
+    return Check("Error rate", note, _percent(old), _percent(new), verdict)
 
 
 def _quality(live: Side, candidate: Side) -> Check:
@@ -86,12 +88,13 @@ def _quality(live: Side, candidate: Side) -> Check:
 def _drift(live: Side, candidate: Side) -> Check:
     new = candidate.prediction_psi
     verdict: Verdict = "wait" if new is None else "pass" if new < DRIFT_AT_MOST else "fail"
-    return Check("Prediction drift", f"PSI, limit {DRIFT_AT_MOST}", _psi(live.prediction_psi), _psi(new), verdict)
+    note = "not measured yet" if new is None else f"PSI, limit {DRIFT_AT_MOST}"
+    return Check("Prediction drift", note, _psi(live.prediction_psi), _psi(new), verdict)
 
 
 def _seen(live: Side, candidate: Side) -> Check:
     old, new = (side.traffic.requests if side.traffic else 0 for side in (live, candidate))
-    return Check("Requests seen", f"of {number(WANTED_REQUESTS)} wanted", number(old), number(new), "pass" if new >= WANTED_REQUESTS else "wait")
+    return Check("Requests seen", f"{number(WANTED_REQUESTS)} wanted", number(old), number(new), "pass" if new >= WANTED_REQUESTS else "wait")
 
 
 def _percent(value: float | None) -> str:

@@ -18,6 +18,7 @@ class TrafficSplit extends HTMLElement {
   connectedCallback() {
     this.inputs = $$("input[type=number]", this);
     this.now = this.inputs.map((i) => Number(i.dataset.now ?? i.defaultValue));
+    this.lead = this.inputs.find((i) => i.name === `weight_${this.getAttribute("lead")}`) ?? this.inputs.at(-1); // whose change the button names
     this.apply = this.closest("form").querySelector("[data-apply]");
     this.bar = Object.assign(document.createElement("div"), { className: "bar" });
     this.segs = this.inputs.map((input) => {
@@ -103,7 +104,7 @@ class TrafficSplit extends HTMLElement {
     this.sum.textContent = `${w.join(" + ")} = ${w.reduce((a, b) => a + b, 0)} %`;
     if (this.apply) {
       this.apply.disabled = !changed;
-      this.apply.textContent = changed ? `Apply ${this.inputs.map((x, j) => `${this.now[j]} → ${w[j]}`).slice(-1)} %` : "Apply split";
+      this.apply.textContent = changed ? `Apply ${this.lead.dataset.name.split(" ")[0]} ${this.now[this.inputs.indexOf(this.lead)]} → ${this.lead.value} %` : "Apply split";
     }
     for (const chip of $$("[data-preset]")) {
       const [slot, share] = chip.dataset.preset.split(":");

@@ -1,0 +1,111 @@
+"""The pure parts of the pages: formats, figures, checks, changes, snippets."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from console import snippets
+from console.changes import changes
+from console.checks import Quality, Side, checks, passed
+from console.figures import figures
+from console.templatetags import formats, ui
+from registry.signature import Feature, Kind, Layout, Signature, Tensor
+from serving.counts import Counts, Numbers
+from serving.latency import BUCKETS, bucket_of
+from serving.queries import TrafficSummary
+from serving.traffic import RoutingState, SlotState
+
+
+def numbers(requests: int, ms: float, errors: int = 0, seconds: float = 60) -> Numbers:
+    latency = [0] * BUCKETS
+    latency[bucket_of(ms * 1000)] = requests
+    return Counts(requests=requests, rows=requests, errors=errors, latency=latency).numbers(seconds)
+
+
+@pytest.mark.parametrize(("value", "text"), [(None, "—"), (0.4213, "0.42 ms"), (4.21, "4.2 ms"), (421.0, "421 ms"), (12_345.0, "12.3 s")])
+def test_milliseconds_have_their_unit(value: float | None, text: str) -> None:
+    assert formats.ms(value) == text
+
+
+@pytest.mark.parametrize(("value", "text"), [(None, "—"), (999, "999 B"), (4_100_000, "4.1 MB"), (123_000_000_000_000, "123 TB")])
+def test_sizes_have_their_unit(value: float | None, text: str) -> None:
+    assert formats.size(value) == text
+
+
+@pytest.mark.parametrize(("seconds", "text"), [(2, "now"), (59, "59 s ago"), (60, "1 min ago"), (7300, "2 h ago"), (200_000, "2 d ago"), (-90, "in 1 min")])
+def test_times_are_told_in_their_largest_unit(seconds: int, text: str) -> None:
+    moment = datetime(2026, 11, 22, 14, tzinfo=UTC)
+    assert formats.ago(moment - timedelta(seconds=seconds), moment) == text
+
+
+@pytest.mark.parametrize(("psi", "level", "word"), [(None, 0, "no data"), (0.049, 0, "stable"), (0.1, 2, "watch"), (0.2, 3, "drifting"), (0.3, 4, "severe")])
+def test_a_psi_has_a_level_and_a_word(psi: float | None, level: int, word: str) -> None:
+    assert (formats.psi_level(psi), formats.psi_word(psi)) == (level, word)
+
+
+def test_a_sparkline_leaves_out_what_is_not_known() -> None:
+    assert ui.sparkline([1.0, None, 3.0]).count(",") == 6
+    assert "polyline" not in ui.sparkline([None, 1.0])
+
+
+def test_a_text_from_outside_is_escaped_in_every_component() -> None:
+    bad = "<script>x</script>"
+    for html in (ui.pill(bad), ui.copy(bad), ui.code_block(bad), ui.traffic_bar([{"name": bad, "weight": 5}]), ui.time_ago(None)):
+        assert "<script>" not in html
+
+
+def test_the_tiles_compare_the_last_minute_with_the_quarter_of_an_hour_before() -> None:
+    summary = TrafficSummary(now=numbers(6000, 4), before=numbers(90_000, 8, errors=900, seconds=900), slots={}, points={"rps": [1.0, 2.0]})
+    requests, _, p99, errors, _, _ = figures(summary)
+    assert (requests.value, requests.unit, requests.delta, requests.tone, requests.points) == ("100", "/s", "0", "", [1.0, 2.0]) or requests.delta == "0 %"
+    assert (p99.tone, p99.delta[0]) == ("good", "−")
+    assert (errors.value, errors.delta, errors.tone) == ("0.00", "−1.00 pt", "good")
+
+
+def test_a_tile_without_requests_says_so() -> None:
+    summary = TrafficSummary(now=numbers(0, 1), before=numbers(0, 1), slots={}, points={})
+    assert [figure.value for figure in figures(summary)] == ["0.0", "—", "—", "—", "—", "0.0"]
+
+
+def test_a_candidate_without_numbers_waits_in_every_check() -> None:
+    rows = checks(Side(numbers(5000, 4)), Side())
+    assert [row.verdict for row in rows] == ["wait"] * 5
+    assert passed(rows) == 0
+
+
+def test_a_good_candidate_passes_all_five() -> None:
+    live = Side(numbers(50_000, 4), Quality("accuracy", 0.8, 500), 0.05)
+    candidate = Side(numbers(1000, 4, errors=5), Quality("accuracy", 0.795, 100), 0.19)
+    assert [row.verdict for row in checks(live, candidate)] == ["pass"] * 5
+
+
+def test_a_bad_candidate_fails_where_it_is_bad() -> None:
+    live = Side(numbers(50_000, 4), Quality("mae", 10.0, 500), 0.05)
+    candidate = Side(numbers(999, 40, errors=10), Quality("mae", 11.0, 100), 0.2)
+    assert [row.verdict for row in checks(live, candidate)] == ["fail", "fail", "fail", "fail", "wait"]
+
+
+def test_changes_name_what_a_slot_held_and_holds() -> None:
+    before = RoutingState(live_slot="blue", slots=(SlotState(name="blue", build_id="a", model="m", version=1, weight=100), SlotState(name="green")))
+    after = RoutingState(
+        live_slot="green",
+        slots=(SlotState(name="blue", build_id="a", model="m", version=1), SlotState(name="green", build_id="b", model="m", version=2, weight=100)),
+    )
+    blue, green = changes(before, after)
+    assert (blue.before, blue.after, blue.share_before, blue.share_after, blue.refilled) == ("v1", "v1", 100, 0, False)
+    assert (green.before, green.after, green.share_before, green.share_after, green.refilled) == ("", "v2", 0, 100, True)
+
+
+def test_the_request_to_copy_is_the_one_that_was_sent() -> None:
+    features = (Feature(name="age", kind=Kind.INTEGER, example=41), Feature(name="city", kind=Kind.TEXT, typical="O'Hare"))
+    row = snippets.example(features)
+    assert row == {"age": 41, "city": "O'Hare"}
+    assert """'{"rows": [{"age": 41, "city": "O'"'"'Hare"}]}'""" in snippets.curl("http://h", "e", row)
+    compile(snippets.python("http://h", "e", row | {"flag": True, "gone": None}), "snippet", "exec")
+    matrix = Signature(layout=Layout.MATRIX, features=features, inputs=(Tensor("input", "FP32", (-1, 2)),), outputs=())
+    assert json.loads(snippets.oip(matrix, {"age": 41, "city": 2}))["inputs"] == [{"name": "input", "shape": [1, 2], "datatype": "FP32", "data": [41, 2]}]
+    columns = Signature(layout=Layout.COLUMNS, features=features, inputs=(Tensor("age", "INT64", (-1, 1)), Tensor("city", "BYTES", (-1, 1))), outputs=())
+    assert [each["data"] for each in json.loads(snippets.oip(columns, row))["inputs"]] == [[41], ["O'Hare"]]

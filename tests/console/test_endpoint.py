@@ -1,0 +1,113 @@
+"""The page of an endpoint, its list, its ledger and its live parts."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from pytest_django import DjangoAssertNumQueries
+
+from access.actors import Actor
+from core.clock import now
+from serving.create_endpoint import create_endpoint
+from serving.latency import BUCKETS, bucket_of
+from serving.models import Endpoint, TrafficWindow
+from tests.conftest import ClientOf
+
+PAGES = ("", "pulse/", "side/", "traffic/", "ledger/", "settings/", "predictions/", "try/", "promote/", "roll-back/", "deploy/")
+
+
+def traffic(slot: str, version: int, requests: int = 100) -> None:
+    """Write one window of the last minute: every request took about 4 ms."""
+    latency = [0] * BUCKETS
+    latency[bucket_of(4000)] = requests
+    start = now().replace(microsecond=0) - timedelta(seconds=20)
+    start -= timedelta(seconds=start.second % 10)
+    values = {"requests": requests, "rows": requests, "latency": latency, "process": "00000000-0000-0000-0000-000000000001"}
+    TrafficWindow.objects.create(level=10, start_at=start, endpoint="churn-scorer", slot=slot, version=version, **values)
+
+
+@pytest.mark.parametrize("role", ["viewer", "scientist", "operator", "admin"])
+@pytest.mark.parametrize("page", PAGES)
+def test_everybody_may_look(client_of: ClientOf, endpoint: Endpoint, role: str, page: str) -> None:
+    answer = client_of(role).get(f"/endpoints/churn-scorer/{page}")
+    assert answer.status_code == (422 if page == "roll-back/" and b"Nothing to roll back" not in answer.content else 200)
+    assert b" style=" not in answer.content
+
+
+def test_shows_both_slots_with_their_numbers_and_shares(client_of: ClientOf, endpoint: Endpoint) -> None:
+    traffic("blue", 12)
+    body = client_of("viewer").get("/endpoints/churn-scorer/").content.decode()
+    assert "v12" in body
+    assert "Standby, warm" in body
+    assert "actual 100.0 %" in body
+    assert 'name="weight_blue" value="100"' in body
+    assert 'name="weight_green" value="0"' in body
+    assert 'name="revision" value="3"' in body
+
+
+def test_a_viewer_is_told_which_right_a_split_needs(client_of: ClientOf, endpoint: Endpoint) -> None:
+    assert "<code>endpoint.split</code>" in client_of("viewer").get("/endpoints/churn-scorer/").content.decode()
+    assert "<code>endpoint.split</code>" not in client_of("operator").get("/endpoints/churn-scorer/").content.decode()
+
+
+def test_an_endpoint_without_a_version_says_what_to_do(client_of: ClientOf, operator: Actor) -> None:
+    create_endpoint(actor=operator, name="price")
+    body = client_of("viewer").get("/endpoints/price/").content.decode()
+    assert "Deploy a version to blue" in body
+    assert "The first version that is deployed here gets all traffic" in body
+
+
+def test_the_list_costs_the_same_for_one_and_for_thirty(
+    client_of: ClientOf, operator: Actor, endpoint: Endpoint, django_assert_num_queries: DjangoAssertNumQueries
+) -> None:
+    client = client_of("viewer")
+    client.get("/endpoints/")
+    with django_assert_num_queries(10) as few:
+        client.get("/endpoints/")
+    for number in range(30):
+        create_endpoint(actor=operator, name=f"e-{number}")
+    with django_assert_num_queries(len(few)):
+        assert client.get("/endpoints/").content.count(b'<th scope="row">') == 31
+
+
+def test_the_list_is_paged_and_searched_in_the_address(client_of: ClientOf, operator: Actor) -> None:
+    for number in range(60):
+        create_endpoint(actor=operator, name=f"e-{number:02}")
+    client = client_of("viewer")
+    first = client.get("/endpoints/")
+    assert first.content.count(b'<th scope="row">') == 50
+    cursor = first.context["rows"].next
+    assert client.get("/endpoints/", {"cursor": cursor}).content.count(b'<th scope="row">') == 10
+    assert client.get("/endpoints/", {"q": "e-07"}).content.count(b'<th scope="row">') == 1
+
+
+def test_charts_get_columns_and_only_later_ones(client_of: ClientOf, endpoint: Endpoint) -> None:
+    traffic("blue", 12)
+    client = client_of("viewer")
+    columns: dict[str, Any] = client.get("/endpoints/churn-scorer/series.json").json()
+    assert set(columns) == {"t", "lines", "marks", "step"}
+    assert max(value or 0 for value in columns["lines"]["blue.rps"]) == 10
+    since = columns["t"][-2]
+    assert client.get("/endpoints/churn-scorer/series.json", {"since": since}).json()["t"][0] > since
+    assert client.get("/endpoints/churn-scorer/series.json", {"since": "x"}).status_code == 400
+    assert client.get("/endpoints/churn-scorer/series.json", {"window": "9y"}).status_code == 400
+
+
+def test_the_ledger_tells_what_served_at_a_moment(client_of: ClientOf, endpoint: Endpoint) -> None:
+    client = client_of("viewer")
+    moment = (now() + timedelta(minutes=1)).strftime("%Y-%m-%dT%H:%M:%S")
+    assert "<b>v12 100 %</b>" in client.get("/endpoints/churn-scorer/ledger/", {"at": moment}).content.decode()
+    assert "there was no churn-scorer yet" in client.get("/endpoints/churn-scorer/ledger/", {"at": "2020-01-01T00:00"}).content.decode()
+    assert "is no moment" in client.get("/endpoints/churn-scorer/ledger/", {"at": "yesterday"}).content.decode()
+
+
+def test_an_unknown_endpoint_is_404(client_of: ClientOf) -> None:
+    assert client_of("viewer").get("/endpoints/nothing/").status_code == 404
+
+
+def test_a_fragment_of_somebody_signed_out_sends_the_page_to_sign_in(client: Any, db: None) -> None:
+    answer = client.get("/endpoints/churn-scorer/pulse/", headers={"HX-Request": "true", "HX-Current-URL": "http://testserver/endpoints/churn-scorer/"})
+    assert answer.status_code == 204
+    assert answer["HX-Redirect"] == "/sign-in/?next=/endpoints/churn-scorer/"
