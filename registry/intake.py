@@ -24,7 +24,28 @@ COMPRESSIONS = {
     b"x\xda": "zlib",
 }
 SKOPS_LOADERS = frozenset(
-    ["DictNode", "DefaultDictNode", "ListNode", "SetNode", "TupleNode", "BytesNode", "BytearrayNode", "SliceNode", "TypeNode", "ObjectNode", "JsonNode", "NdArrayNode", "MaskedArrayNode", "DTypeNode", "RandomStateNode", "RandomGeneratorNode", "SparseMatrixNode", "TreeNode", "LossNode", "CachedNode"]
+    [
+        "DictNode",
+        "DefaultDictNode",
+        "ListNode",
+        "SetNode",
+        "TupleNode",
+        "BytesNode",
+        "BytearrayNode",
+        "SliceNode",
+        "TypeNode",
+        "ObjectNode",
+        "JsonNode",
+        "NdArrayNode",
+        "MaskedArrayNode",
+        "DTypeNode",
+        "RandomStateNode",
+        "RandomGeneratorNode",
+        "SparseMatrixNode",
+        "TreeNode",
+        "LossNode",
+        "CachedNode",
+    ]
 )
 _SCANNED_BYTES = 64 * 2**20
 _SCANNED_OPCODES = 2_000_000
@@ -37,9 +58,66 @@ _ONNX_GRAPH = 7
 _EXPORT = "Export the model to ONNX where it was trained and register that file."
 _PICKLE_STARTS = frozenset(b"(cI]}l.dNSVF\x80")
 _DANGEROUS = frozenset(
-    ["os", "posix", "nt", "sys", "subprocess", "shutil", "socket", "ctypes", "importlib", "runpy", "pty", "commands", "pdb", "webbrowser", "multiprocessing", "threading", "asyncio", "urllib", "http", "ftplib", "smtplib", "code", "codeop", "marshal", "io", "_io", "tempfile", "pathlib", "signal", "resource", "mmap", "linecache", "operator", "functools", "timeit", "cProfile", "bdb"]
+    [
+        "os",
+        "posix",
+        "nt",
+        "sys",
+        "subprocess",
+        "shutil",
+        "socket",
+        "ctypes",
+        "importlib",
+        "runpy",
+        "pty",
+        "commands",
+        "pdb",
+        "webbrowser",
+        "multiprocessing",
+        "threading",
+        "asyncio",
+        "urllib",
+        "http",
+        "ftplib",
+        "smtplib",
+        "code",
+        "codeop",
+        "marshal",
+        "io",
+        "_io",
+        "tempfile",
+        "pathlib",
+        "signal",
+        "resource",
+        "mmap",
+        "linecache",
+        "operator",
+        "functools",
+        "timeit",
+        "cProfile",
+        "bdb",
+    ]
 )
-_DANGEROUS_BUILTINS = frozenset(["eval", "exec", "compile", "open", "__import__", "getattr", "setattr", "delattr", "globals", "locals", "vars", "input", "breakpoint", "apply", "map", "filter"])
+_DANGEROUS_BUILTINS = frozenset(
+    [
+        "eval",
+        "exec",
+        "compile",
+        "open",
+        "__import__",
+        "getattr",
+        "setattr",
+        "delattr",
+        "globals",
+        "locals",
+        "vars",
+        "input",
+        "breakpoint",
+        "apply",
+        "map",
+        "filter",
+    ]
+)
 
 
 @dataclass(frozen=True)
@@ -202,6 +280,6 @@ def _varint(file: BinaryIO) -> int | None:
 def _unknown(head: bytes) -> Recognised:
     if head.startswith(b"\x89HDF"):
         return Recognised("", "HDF5", "This is an HDF5 file (Keras or others).", _EXPORT)
-    if head.startswith(b"tree\n") or b'"learner"' in head or head.startswith((b"binf", b"{L")):
+    if head.startswith((b"tree\n", b"binf", b"{L")) or b'"learner"' in head:
         return Recognised("", "boosting", "This is a model file of LightGBM or XGBoost.", _EXPORT)
     return Recognised("", "unknown", "The content is no format that is known here.", "Register a skops, joblib, pickle or ONNX file.")

@@ -9,7 +9,8 @@ from typing import Any
 from registry.convert.verdict import Refused
 
 _NUMPY = """
-numpy: ndarray dtype bool bool_ int8 int16 int32 int64 uint8 uint16 uint32 uint64 float16 float32 float64 str_ bytes_ object_ datetime64 timedelta64 longlong ulonglong
+numpy: ndarray dtype bool bool_ int8 int16 int32 int64 uint8 uint16 uint32 uint64 float16 float32 float64 str_ bytes_ object_ datetime64 timedelta64 \
+longlong ulonglong
 numpy._core.multiarray: _reconstruct scalar
 numpy.core.multiarray: _reconstruct scalar
 numpy._core.numeric: _frombuffer
@@ -28,7 +29,8 @@ scipy.interpolate._bsplines: BSpline
 """
 _SKLEARN = """
 sklearn._loss._loss: CyHalfBinomialLoss CyHalfMultinomialLoss CyHalfPoissonLoss CyHalfSquaredError CyHalfGammaLoss CyHalfTweedieLoss CyHalfTweedieLossIdentity \
-CyAbsoluteError CyPinballLoss CyHuberLoss CyExponentialLoss __pyx_unpickle_CyHalfBinomialLoss __pyx_unpickle_CyHalfMultinomialLoss __pyx_unpickle_CyHalfPoissonLoss \
+CyAbsoluteError CyPinballLoss CyHuberLoss CyExponentialLoss __pyx_unpickle_CyHalfBinomialLoss \
+__pyx_unpickle_CyHalfMultinomialLoss __pyx_unpickle_CyHalfPoissonLoss \
 __pyx_unpickle_CyHalfSquaredError __pyx_unpickle_CyHalfGammaLoss __pyx_unpickle_CyAbsoluteError __pyx_unpickle_CyPinballLoss __pyx_unpickle_CyHuberLoss \
 __pyx_unpickle_CyExponentialLoss
 sklearn._loss.link: IdentityLink Interval LogLink LogitLink HalfLogitLink MultinomialLogit
@@ -119,8 +121,79 @@ def _names(lines: str) -> set[tuple[str, str]]:
 
 _OTHER_LIBRARIES = frozenset({"xgboost", "lightgbm", "catboost", "torch", "tensorflow", "keras", "statsmodels", "imblearn", "category_encoders", "prophet"})
 _KNOWN_ROOTS = frozenset(
-    """numpy scipy sklearn pandas joblib skops builtins __builtin__ os posix nt sys subprocess shutil socket ctypes importlib operator functools pickle
-    _pickle runpy code codecs _codecs types marshal io _io pathlib tempfile webbrowser pty commands timeit pdb bdb cProfile multiprocessing threading
-    asyncio urllib http ftplib smtplib copyreg copy_reg collections itertools inspect ast dis gc signal platform resource mmap zipfile tarfile logging
-    site venv pip setuptools distutils onnx onnxruntime skl2onnx registry core nis linecache imaplib""".split()
+    [
+        "numpy",
+        "scipy",
+        "sklearn",
+        "pandas",
+        "joblib",
+        "skops",
+        "builtins",
+        "__builtin__",
+        "os",
+        "posix",
+        "nt",
+        "sys",
+        "subprocess",
+        "shutil",
+        "socket",
+        "ctypes",
+        "importlib",
+        "operator",
+        "functools",
+        "pickle",
+        "_pickle",
+        "runpy",
+        "code",
+        "codecs",
+        "_codecs",
+        "types",
+        "marshal",
+        "io",
+        "_io",
+        "pathlib",
+        "tempfile",
+        "webbrowser",
+        "pty",
+        "commands",
+        "timeit",
+        "pdb",
+        "bdb",
+        "cProfile",
+        "multiprocessing",
+        "threading",
+        "asyncio",
+        "urllib",
+        "http",
+        "ftplib",
+        "smtplib",
+        "copyreg",
+        "copy_reg",
+        "collections",
+        "itertools",
+        "inspect",
+        "ast",
+        "dis",
+        "gc",
+        "signal",
+        "platform",
+        "resource",
+        "mmap",
+        "zipfile",
+        "tarfile",
+        "logging",
+        "site",
+        "venv",
+        "pip",
+        "setuptools",
+        "distutils",
+        "onnx",
+        "onnxruntime",
+        "skl2onnx",
+        "registry",
+        "core",
+        "nis",
+        "linecache",
+        "imaplib",
+    ]
 )

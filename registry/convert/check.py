@@ -119,7 +119,9 @@ def examine(
         return Examined(format=kind, verdict=stop.halted.verdict, reason=stop.halted.reason, advice=stop.halted.advice)
 
 
-def _recognised(original: Path, filename: str, sample: Path | None, sample_filename: str, limits: SandboxLimits, steps: _Checklist) -> str:  # noqa: PLR0913, PLR0917  # the verb's own arguments
+def _recognised(
+    original: Path, filename: str, sample: Path | None, sample_filename: str, limits: SandboxLimits, steps: _Checklist
+) -> str:  # the verb's own arguments
     steps.start("format")
     for path, name, largest in ((original, filename, limits.original_bytes), (sample, sample_filename, limits.sample_bytes)):
         if path is not None and path.stat().st_size > largest:
@@ -188,7 +190,7 @@ def _agreed(kind: str, blobs: Mapping[str, Any], found: Mapping[str, Any], conve
     return agreement
 
 
-def _servable(  # noqa: PLR0913, PLR0917  # everything that was found comes together here
+def _servable(  # noqa: PLR0917  # everything that was found comes together here
     kind: str,
     converted: wire.Converted,
     onnx: bytes,

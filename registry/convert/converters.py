@@ -12,10 +12,18 @@ import numpy as np
 
 from registry.convert.rewrite import NULL_TEXT
 
-_TREES = (
-    "DecisionTreeClassifier DecisionTreeRegressor ExtraTreeClassifier ExtraTreeRegressor RandomForestClassifier RandomForestRegressor "
-    "ExtraTreesClassifier ExtraTreesRegressor GradientBoostingClassifier GradientBoostingRegressor"
-).split()
+_TREES = [
+    "DecisionTreeClassifier",
+    "DecisionTreeRegressor",
+    "ExtraTreeClassifier",
+    "ExtraTreeRegressor",
+    "RandomForestClassifier",
+    "RandomForestRegressor",
+    "ExtraTreesClassifier",
+    "ExtraTreesRegressor",
+    "GradientBoostingClassifier",
+    "GradientBoostingRegressor",
+]
 _registered: list[bool] = []
 
 
@@ -81,7 +89,7 @@ def _with_double_gaps(own: Any, scope: Any, operator: Any, container: Any) -> No
     from skl2onnx.common.data_types import DoubleTensorType
 
     imputer = operator.raw_operator
-    plain = imputer.missing_values is np.nan or (isinstance(imputer.missing_values, float) and np.isnan(imputer.missing_values))
+    plain = isinstance(imputer.missing_values, float) and np.isnan(imputer.missing_values)
     if not (plain and all(isinstance(variable.type, DoubleTensorType) for variable in operator.inputs)) or np.isnan(imputer.statistics_.astype(float)).any():
         own(scope, operator, container)
         return

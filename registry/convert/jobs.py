@@ -5,12 +5,11 @@ from __future__ import annotations
 import platform
 import time
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from importlib.metadata import version
 from typing import Any
 
 import msgspec
-import numpy as np
 
 from registry.convert import agreement, onnx_check, onnx_run, onnx_upload, original, sample, signature_of, sklearn_model, to_onnx, wire
 from registry.convert.verdict import NotServable, Refused, Stopped
@@ -37,7 +36,7 @@ def do(job: str, files: Files, arguments: Mapping[str, Any]) -> bytes:
     warnings.simplefilter("ignore")
     answer: wire.Answer
     try:
-        answer, blobs = {"convert": _convert, "inspect": _inspect, "answer": _answer}[job](files, arguments)
+        answer, blobs = _JOBS[job](files, arguments)
     except Stopped as stopped:
         answer, blobs = wire.Halted("refused" if stopped.verdict == "refused" else "not_servable", stopped.reason, stopped.advice, stopped.step), {}
     except MemoryError:
@@ -69,7 +68,7 @@ def _convert(files: Files, arguments: Mapping[str, Any]) -> tuple[wire.Converted
         notes=inputs.notes,
         rows=compared,
         generated=inputs.is_generated,
-        original_ms=onnx_run.single_row_ms(lambda: original.answers(model, one, task)),
+        original_ms=onnx_run.single_row_ms(lambda: original.one_answer(model, one, task)),
         signature_ms=(understood - begun) * 1000,
         convert_ms=(converted - understood) * 1000,
     )
@@ -119,8 +118,10 @@ def _form(model: Any, inputs: signature_of.Inputs, task: str, layout: Layout, pr
         raise
     except Refused as refused:
         raise NotServable(f"{type(model).__name__} was converted, but the result is not safe to run: {refused.reason}", refused.advice) from refused
-    except Exception as error:  # noqa: BLE001  # onnxruntime raises its own kinds
-        raise NotServable(f"{type(model).__name__} was converted, but the result does not run: {str(error)[:300]}", "Export the model to ONNX yourself.") from error
+    except Exception as error:  # onnxruntime raises its own kinds
+        raise NotServable(
+            f"{type(model).__name__} was converted, but the result does not run: {str(error)[:300]}", "Export the model to ONNX yourself."
+        ) from error
 
 
 def _inspect(files: Files, arguments: Mapping[str, Any]) -> tuple[wire.Converted, Blobs]:
@@ -155,7 +156,7 @@ def _answer(files: Files, arguments: Mapping[str, Any]) -> tuple[wire.Answered, 
         outputs = onnx_run.run(session, feed)
         one = {name: tensor[:1] for name, tensor in feed.items()}
         took_ms = onnx_run.single_row_ms(lambda: session.run(None, one))
-    except Exception as error:  # noqa: BLE001  # onnxruntime raises its own kinds
+    except Exception as error:  # onnxruntime raises its own kinds
         raise NotServable(f"The build does not run on the sample rows: {str(error)[:300]}", "Send sample rows of the kind that the model takes.") from error
     rows = len(next(iter(columns.values())).values)
     blobs = {f"in.{name}": column.values for name, column in columns.items()} | {f"out.{name}": values for name, values in outputs.items()}
@@ -199,3 +200,6 @@ def _opset(built: Any) -> int:
 
 def _libraries() -> dict[str, str]:
     return {"python": platform.python_version(), **{name: version(name) for name in _LIBRARIES}}
+
+
+_JOBS: dict[str, Callable[[Files, Mapping[str, Any]], tuple[wire.Answer, Blobs]]] = {"convert": _convert, "inspect": _inspect, "answer": _answer}

@@ -27,18 +27,18 @@ _NODE_ARRAYS = ("nodes_treeids", "nodes_nodeids", "nodes_featureids", "nodes_mod
 def parse(data: bytes) -> Any:
     """Read and check; gives the ModelProto. Raises Refused."""
     import onnx
-    from google.protobuf.message import DecodeError
 
     try:
         model = onnx.load_from_string(data)
-    except (DecodeError, ValueError) as error:
+    except Exception as error:  # protobuf's own error, which has no typed home
         raise Refused("The ONNX file is broken or cut short.", _EXPORT_AGAIN) from error
     _check_frame(model)
     for tensor in model.graph.initializer:
         _check_tensor(tensor)
+    for node in model.graph.node:
+        _check_attributes(node)
     widths = _widths(model)
     for place, node in enumerate(model.graph.node):
-        _check_attributes(node)
         if node.op_type.startswith("TreeEnsemble") and node.input and node.input[0] not in widths:
             widths |= measured_width(model, place, node.input[0])
         _check_node(node, widths)
@@ -65,7 +65,9 @@ def _check_frame(model: Any) -> None:
 def _check_attributes(node: Any) -> None:
     domain = "" if node.domain == "ai.onnx" else node.domain
     if (domain, node.op_type) not in ALLOWED:
-        raise Refused(f"The ONNX file uses the operator {node.op_type}, which a build may not hold.", "Export the model without loops, branches and custom operators.")
+        raise Refused(
+            f"The ONNX file uses the operator {node.op_type}, which a build may not hold.", "Export the model without loops, branches and custom operators."
+        )
     for attribute in node.attribute:
         if attribute.HasField("g") or attribute.graphs or attribute.HasField("sparse_tensor") or attribute.sparse_tensors:
             raise Refused(f"The operator {node.op_type} holds a graph of its own, which is not taken.", _EXPORT_AGAIN)
@@ -116,9 +118,13 @@ def _check_trees(node: Any, values: dict[str, Any], width: int | None) -> None:
         raise Refused(f"{node.op_type}: its node arrays differ in length.", _EXPORT_AGAIN)
     features = np.asarray(arrays["nodes_featureids"])
     if features.min() < 0 or (width is not None and features.max() >= width):
-        raise Refused(f"{node.op_type}: a tree asks for feature {features.min() if features.min() < 0 else features.max()}, which the input does not have.", _EXPORT_AGAIN)
+        raise Refused(
+            f"{node.op_type}: a tree asks for feature {features.min() if features.min() < 0 else features.max()}, which the input does not have.", _EXPORT_AGAIN
+        )
     if width is None:
-        raise Refused(f"{node.op_type}: the width of its input cannot be known, so its feature numbers cannot be checked.", "Export the model with fixed input widths.")
+        raise Refused(
+            f"{node.op_type}: the width of its input cannot be known, so its feature numbers cannot be checked.", "Export the model with fixed input widths."
+        )
     _check_tree_shape(node, arrays)
     _check_leaves(node, values, arrays)
 
@@ -144,7 +150,7 @@ def _check_leaves(node: Any, values: dict[str, Any], arrays: dict[str, Any]) -> 
         raise Refused(f"{node.op_type}: its leaf arrays differ in length.", _EXPORT_AGAIN)
     known = set(zip(arrays["nodes_treeids"], arrays["nodes_nodeids"], strict=True))
     classes = max(len(values.get("classlabels_strings", ())), len(values.get("classlabels_int64s", ()))) or values.get("n_targets", 1)
-    if lists[2] and (min(lists[2]) < 0 or max(lists[2]) >= classes) or not known.issuperset(zip(lists[0], lists[1], strict=True)):
+    if (lists[2] and (min(lists[2]) < 0 or max(lists[2]) >= classes)) or not known.issuperset(zip(lists[0], lists[1], strict=True)):
         raise Refused(f"{node.op_type}: a leaf belongs to a node or class that does not exist.", _EXPORT_AGAIN)
 
 

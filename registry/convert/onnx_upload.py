@@ -22,7 +22,8 @@ def normalized(model: Any) -> tuple[Any, tuple[str, ...] | None, str]:
     labels = _labels(model)
     kinds = [output.type.tensor_type.elem_type for output in model.graph.output]
     wide = [_last_side(output) for output in model.graph.output]
-    task, names = "transform", ()
+    task = "transform"
+    names: tuple[str, ...] = ()
     if len(kinds) == 2 and kinds[0] in {7, 8} and kinds[1] in {1, 11}:
         is_outlier = wide[1] == 1 and labels is None
         task = "outliers" if is_outlier else "classification"
@@ -41,7 +42,7 @@ def signature_of(data: bytes, sample: Sample | None, labels: tuple[str, ...] | N
     """Give the signature, notes, and whether rows must be made up. Raises NotServable for inputs that are no rows."""
     try:
         session = onnx_run.open_session(data)
-    except Exception as error:  # noqa: BLE001  # onnxruntime raises its own kinds
+    except Exception as error:  # onnxruntime raises its own kinds
         raise Refused(f"The runtime does not load the ONNX file: {str(error)[:300]}", "Export the model again with a current converter.") from error
     inputs, outputs = tensors_of(session.get_inputs()), tensors_of(session.get_outputs())
     layout = _layout(inputs)

@@ -42,21 +42,26 @@ def answers(model: Any, rows: Any, task: str) -> dict[str, Any]:
         return {"prediction": predicted.astype(np.float64).reshape(len(predicted), -1)}
     except MemoryError:
         raise
-    except Exception as error:  # noqa: BLE001  # an estimator raises every kind of error for rows that do not fit
+    except Exception as error:  # an estimator raises every kind of error for rows that do not fit
         text = " ".join(str(error).split())[:300]
         raise Refused(f"The model fails on the sample rows: {type(error).__name__}: {text}", "Send rows as they go into the model's predict method.") from error
 
 
+def one_answer(model: Any, row: Any, task: str) -> Any:
+    """Answer one row as a server would: with a single call."""
+    return model.predict_proba(row) if task == "classification" and hasattr(model, "predict_proba") else model.predict(row)
+
+
 def rows_for(model: Any, columns: Sample, rows: int) -> Any:
     """Put ``rows`` rows into the form that the estimator was fitted on: a data frame, or an array."""
-    import pandas
+    import pandas as pd
 
     null = None if rewrite.null_texts(model) == "none" else np.nan
     if not hasattr(model, "feature_names_in_"):
         plain = [_values(column.head(rows), null, whole=False) for column in columns.values()]
         return np.column_stack(plain) if all(column.kind is not Kind.TEXT for column in columns.values()) else np.array(plain, dtype=object).T
     values = {name: _values(column.head(rows), null, whole=True) for name, column in columns.items()}
-    return pandas.DataFrame({name: pandas.Series(array, dtype=array.dtype) for name, array in values.items()})
+    return pd.DataFrame({name: pd.Series(array, dtype=array.dtype) for name, array in values.items()})
 
 
 def _values(column: Column, null: Any, *, whole: bool) -> Any:

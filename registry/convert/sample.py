@@ -41,18 +41,18 @@ Sample = dict[str, Column]
 
 def parse(data: bytes, *, max_rows: int) -> Sample:
     """Read at most ``max_rows`` rows. Raises Refused with the parser's reason."""
-    import pandas
+    import pandas as pd
 
     try:
         frame = _frame(data, max_rows)
     except (Refused, MemoryError):
         raise
-    except Exception as error:  # noqa: BLE001  # parsers of a stranger's bytes raise all kinds
+    except Exception as error:  # parsers of a stranger's bytes raise all kinds
         raise Refused(f"The sample rows could not be read: {str(error).splitlines()[0][:200] if str(error) else type(error).__name__}", _HOW) from error
     if not len(frame) or not len(frame.columns):
         raise Refused("The sample holds no rows.", _HOW)
     frame = frame.head(max_rows)
-    return {str(name): _column(frame.iloc[:, place], pandas) for place, name in enumerate(frame.columns)}
+    return {str(name): _column(frame.iloc[:, place], pd) for place, name in enumerate(frame.columns)}
 
 
 def generated(width: int) -> Sample:
@@ -106,7 +106,7 @@ def feature_of(name: str, column: Column) -> Feature:
 
 
 def _frame(data: bytes, max_rows: int) -> Any:
-    import pandas
+    import pandas as pd
 
     if data.startswith(b"PAR1"):
         import pyarrow as pa
@@ -114,10 +114,10 @@ def _frame(data: bytes, max_rows: int) -> Any:
 
         return pq.read_table(pa.BufferReader(data), use_threads=False, pre_buffer=False).slice(0, max_rows).to_pandas(use_threads=False)
     if data.lstrip()[:1] in {b"[", b"{"}:
-        return pandas.DataFrame.from_records(_records(data)[:max_rows])
+        return pd.DataFrame.from_records(_records(data)[:max_rows])
     header = data.partition(b"\n")[0].decode("utf-8-sig")
     separator = "," if "," in header else next((mark for mark in _SEPARATORS if mark in header), ",")
-    return pandas.read_csv(io.BytesIO(data), sep=separator, nrows=max_rows, encoding="utf-8-sig")
+    return pd.read_csv(io.BytesIO(data), sep=separator, nrows=max_rows, encoding="utf-8-sig")
 
 
 def _records(data: bytes) -> Sequence[dict[str, Any]]:
@@ -131,18 +131,18 @@ def _records(data: bytes) -> Sequence[dict[str, Any]]:
     return msgspec.json.decode(text, type=list[dict[str, Any]])
 
 
-def _column(series: Any, pandas: Any) -> Column:
-    if isinstance(series.dtype, pandas.CategoricalDtype):
+def _column(series: Any, pd: Any) -> Column:
+    if isinstance(series.dtype, pd.CategoricalDtype):
         series = series.astype(series.cat.categories.dtype)
     present = series.dropna()
-    if pandas.api.types.is_bool_dtype(series.dtype) or (series.dtype == object and len(present) and all(isinstance(value, bool) for value in present)):
+    if pd.api.types.is_bool_dtype(series.dtype) or (series.dtype == object and len(present) and all(isinstance(value, bool) for value in present)):
         return Column(Kind.BOOLEAN, series.astype(object).map({True: 1.0, False: 0.0}).to_numpy(dtype=np.float64, na_value=np.nan))
-    if pandas.api.types.is_numeric_dtype(series.dtype):
-        kind = Kind.INTEGER if pandas.api.types.is_integer_dtype(series.dtype) else Kind.NUMBER
+    if pd.api.types.is_numeric_dtype(series.dtype):
+        kind = Kind.INTEGER if pd.api.types.is_integer_dtype(series.dtype) else Kind.NUMBER
         return Column(kind, series.to_numpy(dtype=np.float64, na_value=np.nan))
     if len(present) and all(isinstance(value, (int, float)) for value in present):
-        return Column(Kind.NUMBER, pandas.to_numeric(series).to_numpy(dtype=np.float64, na_value=np.nan))
-    texts = [None if pandas.isna(value) else str(value) for value in series]
+        return Column(Kind.NUMBER, pd.to_numeric(series).to_numpy(dtype=np.float64, na_value=np.nan))
+    texts = [None if pd.isna(value) else str(value) for value in series]
     return Column(Kind.TEXT, np.array(texts, dtype=object))
 
 

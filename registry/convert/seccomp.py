@@ -76,9 +76,45 @@ AARCH64 = Architecture(
 )
 ARCHITECTURES = {"x86_64": X86_64, "aarch64": AARCH64}
 _DEADLY = frozenset(
-    """socket connect accept sendto sendmsg bind listen socketpair fork vfork execve ptrace pivot_root chroot mount umount2 init_module kexec_load add_key
-    request_key keyctl unshare perf_event_open open_by_handle_at setns process_vm_readv process_vm_writev finit_module bpf execveat userfaultfd
-    pidfd_send_signal io_uring_setup io_uring_enter pidfd_open pidfd_getfd process_madvise""".split()
+    [
+        "socket",
+        "connect",
+        "accept",
+        "sendto",
+        "sendmsg",
+        "bind",
+        "listen",
+        "socketpair",
+        "fork",
+        "vfork",
+        "execve",
+        "ptrace",
+        "pivot_root",
+        "chroot",
+        "mount",
+        "umount2",
+        "init_module",
+        "kexec_load",
+        "add_key",
+        "request_key",
+        "keyctl",
+        "unshare",
+        "perf_event_open",
+        "open_by_handle_at",
+        "setns",
+        "process_vm_readv",
+        "process_vm_writev",
+        "finit_module",
+        "bpf",
+        "execveat",
+        "userfaultfd",
+        "pidfd_send_signal",
+        "io_uring_setup",
+        "io_uring_enter",
+        "pidfd_open",
+        "pidfd_getfd",
+        "process_madvise",
+    ]
 )
 _CONDITIONAL = frozenset({"clone", "clone3", "openat", "open", "ioctl", "prctl", "tgkill", "prlimit64"})
 

@@ -32,7 +32,7 @@ def load(data: bytes, kind: str) -> Any:
         raise
     except MemoryError:
         raise Refused("The file needs more memory than a sandbox process may use.", "Register a smaller model.") from None
-    except Exception as error:  # noqa: BLE001  # a hostile or truncated file may raise anything here
+    except Exception as error:  # a hostile or truncated file may raise anything here
         raise Refused(f"The file could not be read: {_told(error)}", _SAVE_AGAIN) from error
     return _estimator(model)
 

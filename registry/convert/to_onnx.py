@@ -26,8 +26,9 @@ def convert(model: Any, *, features: tuple[Feature, ...], layout: Layout, precis
         built = convert_sklearn(prepared, "model", types, target_opset=TARGET, options={id(prepared): {"zipmap": False}} if has_map else None)
     except MemoryError:
         raise
-    except Exception as error:  # noqa: BLE001  # converters raise every kind; each means that this model has no ONNX form
+    except Exception as error:  # converters raise every kind; each means that this model has no ONNX form
         raise NotServable(f"{type(model).__name__} could not be converted to ONNX: {_reason(error)}", _EXPORT) from error
+    _name_inputs(built.graph, [name for name, _ in types])
     has_probabilities = hasattr(model, "predict_proba")
     _name_outputs(built.graph, OUTPUTS[task][:1] if task == "classification" and not has_probabilities else OUTPUTS[task])
     merge_opsets(built)
@@ -66,9 +67,22 @@ def rename(graph: Any, old: str, new: str) -> None:
             for place, name in enumerate(names):
                 if name == old:
                     names[place] = new
-    for info in (*graph.output, *graph.value_info):
+    for info in (*graph.input, *graph.output, *graph.value_info):
         if info.name == old:
             info.name = new
+
+
+def _name_inputs(graph: Any, names: list[str]) -> None:
+    """Give the inputs their columns' names back, which the converter has turned into identifiers."""
+    if len(graph.input) != len(names):
+        raise NotServable("The ONNX form does not take every column of the model.", _EXPORT)
+    given = [info.name for info in graph.input]
+    for place, (old, new) in enumerate(zip(given, names, strict=True)):
+        if old != new:
+            rename(graph, old, f"column {place} of {len(names)}")
+    for place, (old, new) in enumerate(zip(given, names, strict=True)):
+        if old != new:
+            rename(graph, f"column {place} of {len(names)}", new)
 
 
 def _name_outputs(graph: Any, names: tuple[str, ...]) -> None:

@@ -22,7 +22,7 @@ def up(*, with_sklearn: bool) -> None:
 
 
 def _tables() -> None:
-    import pandas
+    import pandas as pd
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -31,7 +31,7 @@ def _tables() -> None:
     pa.set_cpu_count(1)
     pa.set_io_thread_count(1)
     sink = io.BytesIO()
-    pq.write_table(pa.table({"a": [1.0, None], "b": ["x", None], "c": pandas.Categorical(["u", "v"])}), sink)
+    pq.write_table(pa.table({"a": [1.0, None], "b": ["x", None], "c": pd.Categorical(["u", "v"])}), sink)
     for data in (_CSV, b'[{"a":1,"b":true},{"a":2.5,"b":null}]', sink.getvalue()):
         sample.parse(data, max_rows=10)
 
@@ -51,9 +51,9 @@ def _conversion() -> None:
     columns = sample.parse(_CSV, max_rows=10)
     texts = make_pipeline(SimpleImputer(strategy="most_frequent"), OneHotEncoder(handle_unknown="ignore"))
     encode = make_column_transformer((make_pipeline(SimpleImputer(), StandardScaler()), ["a"]), (texts, ["b"]))
-    import pandas
+    import pandas as pd
 
-    frame = pandas.DataFrame({"a": [1.0, 2.5, 3.0, 4.0], "b": pandas.Series(["x", np.nan, "y", "x"], dtype=object)})
+    frame = pd.DataFrame({"a": [1.0, 2.5, 3.0, 4.0], "b": pd.Series(["x", np.nan, "y", "x"], dtype=object)})
     model: Any = make_pipeline(encode, RandomForestClassifier(2, random_state=0)).fit(frame, ["n", "y", "n", "y"])
     inputs = signature_of.inputs_of(model, columns)
     answers = original.answers(model, original.rows_for(model, inputs.columns, 4), "classification")

@@ -1,0 +1,72 @@
+"""Fixtures of the sandbox's tests: a whole examination, a job of the sandbox, code run inside the lockdown."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from registry.convert import sandbox
+from registry.convert.check import Examined, SandboxLimits, Step, examine
+
+ATTACKER = Path(__file__).with_name("attacker.py")
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@dataclass
+class Examination:
+    result: Examined
+    steps: list[Step] = field(default_factory=list)
+
+    @property
+    def states(self) -> dict[str, str]:
+        return {step.key: step.state for step in self.steps}
+
+    @property
+    def texts(self) -> dict[str, str]:
+        return {step.key: step.text for step in self.steps}
+
+
+@pytest.fixture
+def examined(tmp_path: Path) -> Callable[..., Examination]:
+    """Examine bytes as the worker does."""
+
+    def run(data: bytes, *, sample: bytes | None = None, limits: SandboxLimits | None = None) -> Examination:
+        original = tmp_path / "original"
+        original.write_bytes(data)
+        rows = None
+        if sample is not None:
+            rows = tmp_path / "sample"
+            rows.write_bytes(sample)
+        steps: list[Step] = []
+        result = examine(
+            original=original, filename="model.bin", sample=rows, sample_filename="sample.csv", limits=limits or SandboxLimits(), on_step=steps.append
+        )
+        return Examination(result, steps)
+
+    return run
+
+
+@pytest.fixture
+def opened() -> Callable[..., sandbox.Outcome]:
+    """Open bytes in the sandbox without the first look, as if a file had got past it."""
+
+    def run(data: bytes, *, kind: str = "pickle", limits: SandboxLimits | None = None) -> sandbox.Outcome:
+        return sandbox.run("convert", files={"original": data}, limits=limits or SandboxLimits(), arguments={"kind": kind, "sample_rows": 100})
+
+    return run
+
+
+@pytest.fixture
+def attack(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Run an attacker's Python in a locked process: the allow-list is already beaten here."""
+
+    def run(code: str, *, memory_bytes: int = 2**30, cpu_s: int = 5) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-I", str(ATTACKER), str(ROOT), str(memory_bytes), str(cpu_s), code]
+        return subprocess.run(command, env={}, cwd="/", capture_output=True, text=True, timeout=60, check=False)
+
+    return run

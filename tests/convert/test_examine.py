@@ -1,0 +1,182 @@
+"""Real models from file to verdict: what converts, what the signature says, what is refused with advice."""
+
+from __future__ import annotations
+
+import io
+import pickle
+from collections.abc import Callable
+from typing import Any
+
+import joblib
+import msgspec
+import numpy as np
+import onnxruntime
+import pandas as pd
+import pytest
+import skops.io
+from skl2onnx import to_onnx
+from sklearn.compose import make_column_transformer
+from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor, IsolationForest, RandomForestClassifier, VotingClassifier
+from sklearn.impute import SimpleImputer
+from sklearn.linear_model import LinearRegression, LogisticRegression
+from sklearn.neighbors import LocalOutlierFactor
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import OneHotEncoder, OrdinalEncoder, StandardScaler
+
+from registry.signature import Kind, Layout, Signature
+from tests.convert.conftest import Examination
+
+Examine = Callable[..., Examination]
+ROWS = 300
+random = np.random.default_rng(7)
+PEOPLE = pd.DataFrame(
+    {
+        "age": random.integers(18, 80, ROWS),
+        "income": np.where(random.random(ROWS) < 0.1, np.nan, random.normal(50_000, 9_000, ROWS)),
+        "city": random.choice(np.array(["Ulm", "Köln", "Bonn", None], dtype=object), ROWS),
+        "hours per week": random.integers(1, 60, ROWS),
+        "vip": random.random(ROWS) < 0.3,
+    }
+)
+CHURN = np.where((PEOPLE["age"] > 50) | (PEOPLE["city"] == "Ulm"), "yes", "no")
+NUMBERS = pd.DataFrame(random.normal(size=(ROWS, 4)), columns=["a", "b", "c", "d"])
+CLASSES = (NUMBERS["a"] > 0).astype(int).to_numpy()
+
+
+def dumped(model: Any, **options: Any) -> bytes:
+    sink = io.BytesIO()
+    joblib.dump(model, sink, **options)
+    return sink.getvalue()
+
+
+def csv(frame: pd.DataFrame) -> bytes:
+    return bytes(frame.to_csv(index=False), "utf-8")
+
+
+def mixed_pipeline(model: Any) -> Any:
+    numbers = make_pipeline(SimpleImputer(), StandardScaler())
+    texts = make_pipeline(SimpleImputer(strategy="most_frequent"), OneHotEncoder(handle_unknown="ignore"))
+    return make_pipeline(make_column_transformer((numbers, ["age", "income"]), (texts, ["city"]), remainder="passthrough"), model)
+
+
+def test_a_pipeline_of_texts_and_missing_values_becomes_columns_and_agrees_on_every_row(examined: Examine) -> None:
+    model = mixed_pipeline(RandomForestClassifier(20, random_state=0)).fit(PEOPLE, CHURN)
+    found = examined(dumped(model), sample=csv(PEOPLE.assign(churn=CHURN)))
+    assert found.states == {"format": "passed", "signature": "passed", "converted": "passed", "agreement": "passed", "speed": "passed"}
+    assert "left out churn" in found.texts["signature"]
+    assert found.texts["agreement"].startswith("answers agree 300 of 300")
+    signature = found.result.signature
+    assert signature is not None
+    assert signature.layout is Layout.COLUMNS
+    assert [tensor.name for tensor in signature.inputs] == list(PEOPLE.columns)
+    assert [feature.kind for feature in signature.features] == [Kind.INTEGER, Kind.NUMBER, Kind.TEXT, Kind.INTEGER, Kind.BOOLEAN]
+    assert [feature.missing for feature in signature.features] == [False, True, True, False, False]
+    assert signature.features[2].categories == ("Bonn", "Köln", "Ulm")
+    assert signature.labels == ("no", "yes")
+    assert [(tensor.name, tensor.datatype) for tensor in signature.outputs] == [("label", "BYTES"), ("probabilities", "FP32")]
+    reference = found.result.reference
+    assert reference is not None
+    assert reference.num_rows == ROWS
+    assert reference.column("in.city").null_count == int(PEOPLE["city"].isna().sum())
+    assert reference.column("out.label").to_pylist() == list(model.predict(PEOPLE))
+    assert msgspec.json.decode(msgspec.json.encode(signature), type=Signature) == signature
+
+
+def test_a_missing_text_is_the_empty_string_to_the_build(examined: Examine) -> None:
+    encode = make_column_transformer((OneHotEncoder(handle_unknown="ignore"), ["city"]), remainder="drop")
+    model = make_pipeline(encode, LogisticRegression()).fit(PEOPLE[["city"]], CHURN)
+    found = examined(dumped(model), sample=csv(PEOPLE[["city"]].assign(row=1)))
+    assert found.result.onnx is not None
+    build = onnxruntime.InferenceSession(found.result.onnx)
+    given = build.run(["probabilities"], {"city": np.array([[""], ["Ulm"]], dtype=object)})[0]
+    wanted = model.predict_proba(pd.DataFrame({"city": np.array([np.nan, "Ulm"], dtype=object)}))
+    np.testing.assert_allclose(given, wanted, atol=1e-6)
+
+
+@pytest.mark.parametrize("dump", ["joblib", "zlib", "xz", "pickle", "skops"])
+def test_a_forest_converts_from_each_way_of_saving_it(examined: Examine, dump: str) -> None:
+    model = RandomForestClassifier(10, random_state=0).fit(NUMBERS.to_numpy(), CLASSES)
+    data = {
+        "joblib": lambda: dumped(model),
+        "zlib": lambda: dumped(model, compress=3),
+        "xz": lambda: dumped(model, compress=("xz", 3)),
+        "pickle": lambda: pickle.dumps(model, protocol=2),
+        "skops": lambda: skops.io.dumps(model),
+    }[dump]()
+    found = examined(data)
+    assert found.result.verdict == "servable", found.result.reason
+    assert found.result.format == ("skops" if dump == "skops" else "pickle")
+    assert found.result.signature is not None
+    assert [feature.name for feature in found.result.signature.features] == ["x0", "x1", "x2", "x3"]
+    assert found.texts["agreement"].startswith("answers agree 256 of 256")
+    assert found.result.reference is None
+
+
+MODELS: dict[str, tuple[Any, str]] = {
+    "logistic regression": (LogisticRegression(), "classification"),
+    "linear regression": (LinearRegression(), "regression"),
+    "scaled forest": (make_pipeline(StandardScaler(), RandomForestClassifier(10, random_state=0)), "classification"),
+    "gradient boosting classifier": (HistGradientBoostingClassifier(max_iter=10), "classification"),
+    "gradient boosting regressor": (HistGradientBoostingRegressor(max_iter=10), "regression"),
+    "isolation forest": (IsolationForest(n_estimators=20, random_state=0), "outliers"),
+    "soft vote": (VotingClassifier([("a", LogisticRegression()), ("b", RandomForestClassifier(5, random_state=0))], voting="soft"), "classification"),
+}
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_numeric_models_become_a_matrix_and_agree(examined: Examine, name: str) -> None:
+    model, task = MODELS[name]
+    frame = NUMBERS.copy()
+    if "gradient" in name:
+        frame.loc[::9, "b"] = np.nan
+    found = examined(dumped(model.fit(frame, CLASSES)), sample=csv(frame))
+    assert found.result.verdict == "servable", found.result.reason
+    assert found.texts["agreement"].startswith("answers agree 300 of 300")
+    signature = found.result.signature
+    assert signature is not None
+    assert (signature.layout, signature.task) == (Layout.MATRIX, task)
+    names = {"classification": ["label", "probabilities"], "regression": ["prediction"], "outliers": ["label", "score"]}
+    assert [tensor.name for tensor in signature.outputs] == names[task]
+
+
+def test_boosting_over_ordinal_texts_agrees(examined: Examine) -> None:
+    encode = make_column_transformer((OrdinalEncoder(handle_unknown="use_encoded_value", unknown_value=-1), ["city"]), remainder="passthrough")
+    model = make_pipeline(encode, HistGradientBoostingClassifier(max_iter=10)).fit(PEOPLE, CHURN)
+    assert examined(dumped(model), sample=csv(PEOPLE)).texts["agreement"].startswith("answers agree 300 of 300")
+
+
+def test_an_onnx_file_is_taken_with_the_names_of_the_sample(examined: Examine) -> None:
+    model = LogisticRegression().fit(NUMBERS.to_numpy(), CLASSES)
+    data = to_onnx(model, NUMBERS.to_numpy()[:1].astype(np.float32), options={"zipmap": False}, target_opset=17).SerializeToString()
+    found = examined(data, sample=csv(NUMBERS))
+    assert found.result.verdict == "servable", found.result.reason
+    assert found.states["agreement"] == "skipped"
+    assert found.result.signature is not None
+    assert [feature.name for feature in found.result.signature.features] == list(NUMBERS.columns)
+    assert found.result.signature.labels == ("0", "1")
+
+
+def test_a_model_without_an_onnx_form_is_kept_but_not_servable(examined: Examine) -> None:
+    model = LocalOutlierFactor(novelty=True).fit(NUMBERS, CLASSES)
+    found = examined(dumped(model), sample=csv(NUMBERS))
+    assert found.result.verdict == "not_servable"
+    assert "LocalOutlierFactor" in found.result.reason
+    assert found.states["converted"] == "failed"
+    assert found.result.advice
+
+
+def test_a_sample_without_a_column_of_the_model_is_refused_by_name(examined: Examine) -> None:
+    found = examined(dumped(LogisticRegression().fit(NUMBERS, CLASSES)), sample=csv(NUMBERS.drop(columns="c")))
+    assert found.result.verdict == "refused"
+    assert found.result.reason == "The sample lacks c, which the model was trained on."
+    assert found.states["signature"] == "failed"
+
+
+def test_a_sample_in_parquet_or_json_says_the_same(examined: Examine) -> None:
+    model = dumped(LogisticRegression().fit(NUMBERS, CLASSES))
+    sink = io.BytesIO()
+    NUMBERS.to_parquet(sink)
+    signatures = [examined(model, sample=data).result.signature for data in (sink.getvalue(), NUMBERS.to_json(orient="records", double_precision=15).encode())]
+    assert signatures[0] is not None
+    assert signatures[1] is not None
+    assert [feature.name for feature in signatures[0].features] == [feature.name for feature in signatures[1].features]
