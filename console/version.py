@@ -60,7 +60,7 @@ def version(request: HttpRequest, name: str, number: int) -> HttpResponse:
     context |= {"endpoints": list(Endpoint.objects.order_by("name").values_list("name", flat=True)[:_ENDPOINTS])}
     context |= {"entries": audit_page(AuditFilter(subject_kind="version", subject_name=str(row)), limit=6).results}
     context |= {"may_download": actor.may(Right.MODEL_DOWNLOAD, f"model:{name}")}
-    context |= {"deploy_command": f"signalbox deploy {name} {number} --to {(context['endpoints'] or ['my-endpoint'])[0]}"}
+    context |= {"deploy_command": f"signalbox deploy {(context['endpoints'] or ['my-endpoint'])[0]} {name} {number}"}
     return render(request, "version/version.html", context)
 
 
