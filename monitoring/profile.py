@@ -77,7 +77,7 @@ def columns_of(table: pa.Table) -> Iterator[tuple[str, pa.ChunkedArray]]:
     """Give the monitored columns of a piece of the log, by key.
 
     Probabilities per class become one column: ``out.probability`` of the second class when there
-    are two, else ``out.confidence``, the largest. Other lists longer than 1 are left out.
+    are two, else ``out.confidence``, the largest. Other lists longer than 1, and of text, are left out.
     """
     for name in table.column_names:
         if not name.startswith(("in.", "out.")):
@@ -90,6 +90,9 @@ def columns_of(table: pa.Table) -> Iterator[tuple[str, pa.ChunkedArray]]:
 
 
 def _of_lists(name: str, column: pa.ChunkedArray) -> Iterator[tuple[str, pa.ChunkedArray]]:
+    inner = column.type.value_type
+    if not (pa.types.is_floating(inner) or pa.types.is_integer(inner)):
+        return
     flat = np.asarray(pc.list_flatten(column).to_numpy(), dtype=np.float64)
     width = flat.size // len(column) if len(column) else 0
     if column.null_count or not width or flat.size != width * len(column):

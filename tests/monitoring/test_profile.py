@@ -82,7 +82,8 @@ def test_two_class_probabilities_become_the_second_s_and_labels_are_categories()
 def test_a_matrix_output_of_one_column_and_three_class_probabilities() -> None:
     one = pa.FixedSizeListArray.from_arrays(pa.array([1.0, 2.0]), 1)
     three = pa.array([[0.2, 0.5, 0.3], [0.1, 0.1, 0.8]], pa.list_(pa.float32()))
-    made = profile.profile_of(pa.table({"out.prediction": one, "out.probabilities": three, "out.other": three}), {}).features
+    texts = pa.array([["a", "b"], ["c", "d"]])
+    made = profile.profile_of(pa.table({"out.prediction": one, "out.probabilities": three, "out.other": three, "in.words": texts}), {}).features
     assert set(made) == {"out.prediction", "out.confidence"}
     assert made["out.confidence"].maximum == pytest.approx(0.8)
 
