@@ -92,7 +92,6 @@ _DANGEROUS = frozenset(
         "mmap",
         "linecache",
         "operator",
-        "functools",
         "timeit",
         "cProfile",
         "bdb",

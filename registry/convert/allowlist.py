@@ -6,7 +6,7 @@ from functools import lru_cache
 from importlib import import_module
 from typing import Any
 
-from registry.convert.verdict import Refused
+from registry.convert.verdict import NotServable, Refused
 
 _NUMPY = """
 numpy: ndarray dtype bool bool_ int8 int16 int32 int64 uint8 uint16 uint32 uint64 float16 float32 float64 str_ bytes_ object_ datetime64 timedelta64 \
@@ -75,9 +75,14 @@ def allowed_names() -> frozenset[tuple[str, str]]:
 
 
 def find(module: str, name: str) -> Any:
-    """Look up an allowed name; raises ``Refused`` for any other."""
+    """Look up an allowed name; raises ``Refused`` (``NotServable`` for partial, which good models hold) for any other."""
     if (module, name) == ("_codecs", "encode"):
         return _encode_latin1
+    if (module, name) == ("functools", "partial"):
+        raise NotServable(
+            "The model holds functools.partial, as histogram gradient boosting with categorical features does; it is not opened here.",
+            "Encode the categories with OrdinalEncoder in a pipeline before the model, and train without categorical_features.",
+        )
     if (module, name) not in allowed_names():
         raise refusal_of(module, name)
     if module == "__builtin__":
