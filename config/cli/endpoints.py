@@ -81,7 +81,7 @@ def promote(session: Session, endpoint: str, slot: str | None, reason: str) -> N
 
 @click.command()
 @click.argument("endpoint")
-@click.option("--to-revision", type=int, default=None, help="By default the latest earlier state that differs.")
+@click.option("--to-revision", type=int, default=None, help="By default the latest in which another version answered everything.")
 @reason_option
 @connected
 def rollback(session: Session, endpoint: str, to_revision: int | None, reason: str) -> None:

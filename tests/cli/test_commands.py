@@ -45,10 +45,12 @@ def test_walks_a_version_into_traffic_and_back(product: Product, iris: Path) -> 
     product.command("deploy", name, "cli-iris", "2")
     assert product.command("split", name, "blue=90", "green=10").stdout.startswith(f"{name}: blue 90 % cli-iris 1, green 10 % cli-iris 2")
     assert product.command("promote", name, "--reason", "it is better").stdout.startswith(f"{name}: blue 0 % cli-iris 1, green 100 % cli-iris 2")
-    assert product.command("rollback", name).stdout.startswith(f"{name}: blue 90 % cli-iris 1, green 10 % cli-iris 2")
+    assert product.command("rollback", name).stdout.startswith(f"{name}: blue 100 % cli-iris 1, green 0 % cli-iris 2")
     rows = _json(product, "ledger", name)
-    assert [row["verb"] for row in rows][:2] == ["roll_back", "promote"]
+    assert [row["verb"] for row in rows][:3] == ["roll_back", "promote", "split"]
     assert rows[1]["reason"] == "it is better"
+    again = product.command("rollback", name, "--to-revision", str(rows[2]["revision"]))
+    assert again.stdout.startswith(f"{name}: blue 90 % cli-iris 1, green 10 % cli-iris 2")
     assert f"{name}  " in product.command("endpoints").stdout
 
     refused = product.command("split", name, "blue=90", "green=20")
