@@ -30,7 +30,7 @@ FLAG_WORDS = {
 _ODD = FLAG_OUT_OF_BOUNDS | FLAG_UNSEEN_CATEGORY | FLAG_CLIPPED | FLAG_REPLACED
 # One page looks at no more than this; a filter that finds less says how far back it looked.
 _MOST_SEGMENTS = 400
-_MOST_ROWS_READ = 20_000
+_MOST_ROWS_READ = 10_000
 # An id is made when the request comes in, to the millisecond; the bounds of its segment are such times to the microsecond.
 _NEAR = timedelta(milliseconds=50)
 _LONGEST_SEGMENT = timedelta(seconds=60)
