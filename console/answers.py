@@ -27,7 +27,7 @@ def page(view: Callable[Concatenate[HttpRequest, P], HttpResponseBase]) -> Calla
     """Make a view a page of the console: only for who is signed in; an expected failure is answered with its status and its text."""
 
     @wraps(view)
-    def wrapped(request: HttpRequest, *args: P.args, **kwargs: P.kwargs) -> HttpResponseBase:
+    def wrapped(request: HttpRequest, /, *args: P.args, **kwargs: P.kwargs) -> HttpResponseBase:
         try:
             if not request.user.is_authenticated:
                 return _sign_in_first(request)

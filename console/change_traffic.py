@@ -38,7 +38,7 @@ _MOST_VERSIONS = 200
 def split(request: HttpRequest, name: str) -> HttpResponse:
     """Set the shares. A bad split (422) and a stale form (409) show again what was typed, beside how it stands now."""
     actor = request_actor(request)
-    typed = {key.removeprefix("weight_"): value.strip() for key, value in request.POST.items() if key.startswith("weight_")}
+    typed = {key.removeprefix("weight_"): str(value).strip() for key, value in request.POST.items() if key.startswith("weight_")}
     try:
         set_split(actor=actor, endpoint=name, weights=_weights(typed), revision=_revision(request), reason=_reason(request))
     except (Conflict, Unprocessable) as error:

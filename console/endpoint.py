@@ -98,7 +98,7 @@ def traffic_card(request: HttpRequest, actor: Actor, detail: EndpointDetail, sta
 
 def traffic_context(detail: EndpointDetail, summary: TrafficSummary | None, typed: Mapping[str, str] | None = None) -> dict[str, Any]:
     """Give slots with their numbers, the tiles and the steps of the presets."""
-    slots = [
+    slots: list[dict[str, Any]] = [
         {
             "slot": slot,
             "numbers": summary.slots.get(slot.name) if summary else None,
@@ -110,7 +110,7 @@ def traffic_context(detail: EndpointDetail, summary: TrafficSummary | None, type
     candidate = detail.candidate
     share = candidate.weight if candidate else 0
     steps = [{"at": at, "state": "done" if at < share else "now" if at == share else ""} for at in PRESETS]
-    filled = [slot for slot in slots if detail.state.slot(slot["slot"].name) and slot["slot"].filled]
+    filled = [slot for slot in slots if slot["slot"].filled]
     return {"slots": slots, "filled": filled, "figures": figures.figures(summary) if summary else [], "steps": steps}
 
 

@@ -42,7 +42,9 @@ def create(request: HttpRequest) -> HttpResponse:
     wrong: SignalboxError | None = None
     if request.method == "POST":
         try:
-            endpoint = create_endpoint(actor=actor, **typed)
+            endpoint = create_endpoint(
+                actor=actor, name=typed["name"], description=typed["description"], sticky_on=typed["sticky_on"], log_policy=typed["log_policy"]
+            )
         except (Invalid, Conflict) as error:
             wrong = error
         else:

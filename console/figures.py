@@ -56,7 +56,7 @@ def _figure(sort: _Sort, summary: TrafficSummary) -> Figure:
     now, before = sort.read(summary.now), sort.read(summary.before)
     points = summary.points.get(sort.line, [])
     if now is None:
-        return Figure(sort.label, NOTHING, "", points, note="no requests in the last minute")
+        return Figure(sort.label, NOTHING, "", points, note="none in last minute")
     delta, tone = _delta(sort, now, before)
     return Figure(sort.label, number(now, 0 if now >= 100 else sort.places), sort.unit, points, delta, VERSUS if delta else "last minute", tone)
 

@@ -159,7 +159,7 @@ class LiveChart extends HTMLElement {
     const limit = Number(this.getAttribute("limit"));
     if (limit) shapes.push({ type: "line", xref: "paper", x0: 0, x1: 1, y0: limit, y1: limit, line: { color: c.red, width: 1, dash: "dot" } });
     const annotations = kind === "throughput" || !t.length ? [] : labels(marks, this.columns.t, c);
-    const empty = !t.length || Object.values(lines).every((line) => line.every((v) => v === null));
+    const empty = !t.length || Object.values(lines).every((line) => line.every((v) => (kind === "lines" ? v === null : !v)));
     if (empty) annotations.push({ xref: "paper", yref: "paper", x: 0.5, y: 0.5, text: this.getAttribute("empty") ?? "No requests in this window.", showarrow: false, font: { size: 13, color: c["ink-2"] } });
     const size = { width: this.clientWidth, height: this.clientHeight };
     Plotly.react(this, KINDS[kind](lines, t, c, this), layout(c, { ...size, shapes, annotations }, t), config);

@@ -14,7 +14,7 @@ from tests.conftest import ClientOf
 def test_the_first_page_without_an_endpoint_shows_the_steps(client_of: ClientOf) -> None:
     body = client_of("viewer").get("/").content.decode()
     assert "signalbox register model.joblib --name churn --sample X.csv" in body
-    assert "signalbox demo" in body
+    assert "signalbox demo start" in body
 
 
 def test_the_first_page_shows_every_endpoint_with_its_traffic(client_of: ClientOf, endpoint: Endpoint) -> None:
