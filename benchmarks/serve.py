@@ -261,9 +261,9 @@ def main() -> None:
     folder = Path(tempfile.mkdtemp(prefix="signalbox-serve-"))
     lines = [
         HEAD,
-        f"`python -m benchmarks.serve --write`: one row per request, {PROCESSES} processes each, wrk on the same {os.cpu_count()} cores, {chosen.rounds} interleaved rounds",
-        f"of {chosen.seconds} s, medians. The floor is a raw ASGI application that sends a fixed answer. Signalbox checks the key, validates, logs (`{chosen.policy}`) and counts; the",
-        "hand-written servers do none of that.",
+        f"`python -m benchmarks.serve --write`: one row per request, {PROCESSES} processes each, wrk on the same {os.cpu_count()} cores,",
+        f"{chosen.rounds} interleaved rounds of {chosen.seconds} s, medians. The floor is a raw ASGI application that sends a fixed answer.",
+        f"Signalbox checks the key, validates, logs (`{chosen.policy}`) and counts; the hand-written servers do none of that.",
         "",
     ]
     server = postgres.start(var_dir=folder, run_dir=folder / "run")

@@ -43,7 +43,8 @@ def make_models(folder: Path) -> list[BenchModel]:
 def _make(folder: Path, title: str, model: object, rows: np.ndarray, target: np.ndarray) -> BenchModel:
     rows = rows.astype(np.float32)
     model.fit(rows, target)  # type: ignore[attr-defined]  # any scikit-learn estimator
-    path = folder / f"{title.split(',', maxsplit=1)[0].replace(' ', '-')}.joblib"
+    name = title.split(",", maxsplit=1)[0].replace(" ", "-")
+    path = folder / f"{name}.joblib"
     joblib.dump(model, path)
     classifies = hasattr(model, "predict_proba")
     content = _converted(model, rows.shape[1], classifies)
