@@ -47,13 +47,22 @@ def changes(before: Any, after: Any) -> list[tuple[str, str, str]]:
     """List what differs as (name, from, to); a value that is no object has the empty name."""
     if not isinstance(before, dict | None) or not isinstance(after, dict | None):
         return [("", _text(before), _text(after))]
-    old, new = before or {}, after or {}
+    old, new = _by_slot(before or {}), _by_slot(after or {})
     return [(name, _text(old.get(name)), _text(new.get(name))) for name in dict.fromkeys([*old, *new]) if old.get(name) != new.get(name)]
 
 
+def _by_slot(state: dict[str, Any]) -> dict[str, Any]:
+    """Write a routing state as one value per slot, in words; everything else stays as it is."""
+    slots = state.get("slots")
+    if not isinstance(slots, list):
+        return state
+    words = {f"slot {slot['name']}": f"{slot['model']} v{slot['version']}, {slot['weight']} %" if slot.get("version") else "empty" for slot in slots}
+    return {key: value for key, value in state.items() if key != "slots"} | words
+
+
 def _wanted(request: HttpRequest) -> AuditFilter:
-    texts = {name: request.GET.get(name, "").strip() for name in ("q", "actor", "verb")}
-    return AuditFilter(**texts, subject_kind=request.GET.get("kind", "").strip(), subject_name=request.GET.get("subject", "").strip())
+    q, actor, verb, kind, subject = (request.GET.get(name, "").strip() for name in ("q", "actor", "verb", "kind", "subject"))
+    return AuditFilter(q=q, actor=actor, verb=verb, subject_kind=kind, subject_name=subject)
 
 
 def _text(value: Any) -> str:

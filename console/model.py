@@ -105,7 +105,7 @@ def _show(request: HttpRequest, name: str, refusal: SignalboxError | None = None
     detail = model_detail(name)
     wanted = {key: request.GET.get(key, "").strip() for key in ("q", "state")}
     archived = request.GET.get("archived") == "yes"
-    found = versions_page(name, **wanted, archived=archived, cursor=request.GET.get("cursor"))
+    found = versions_page(name, q=wanted["q"], state=wanted["state"], archived=archived, cursor=request.GET.get("cursor"))
     serving = endpoints_with_version(name)
     metrics = _metric_names(found.results)
     context: dict[str, Any] = {"model": detail, "aliases": aliases_of(name), "metrics": metrics, "next": found.next, **wanted, "archived": archived}

@@ -117,7 +117,7 @@ def rules(request: HttpRequest, name: str) -> HttpResponse:
     if request.method != "POST":
         return _rules(request, name)
     try:
-        changes = {key: _limit(key, request.POST.get(key, "")) for key in RANGES}
+        changes: dict[str, Any] = {key: _limit(key, request.POST.get(key, "")) for key in RANGES}
         changes["muted_features"] = request.POST.get("muted_features", "").split()
         revision = int(request.POST.get("revision", "")) if request.POST.get("revision", "").isdigit() else None
         change_rule(actor=actor, endpoint=name, changes=changes, revision=revision, reason=request.POST.get("reason", ""))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from django.conf import settings
 from django.core.files.uploadedfile import UploadedFile
 from django.http import HttpRequest, HttpResponse
@@ -54,11 +56,11 @@ def _show(request: HttpRequest, typed: dict[str, str], refusal: SignalboxError |
     return render(request, "register/register.html", context, status=refusal.status if refusal else 200)
 
 
-def _chosen(file: UploadedFile | None) -> UploadedFile:
+def _chosen(file: UploadedFile[Any] | None) -> UploadedFile[Any]:
     if file is None:
         raise Unprocessable("Choose the model's file. Nothing was registered.")
     return file
 
 
-def _name_of(file: UploadedFile | None) -> str:
+def _name_of(file: UploadedFile[Any] | None) -> str:
     return (file.name if file else None) or ""

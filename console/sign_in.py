@@ -82,7 +82,7 @@ def sign_out(request: HttpRequest) -> HttpResponse:
 def password(request: HttpRequest) -> HttpResponse:
     """Set or change one's own password; other sessions of the person end."""
     actor = request_actor(request)
-    person = Person.objects.get(pk=request.user.pk)
+    person = Person.objects.get(username=request.user.get_username())
     kind = PasswordChangeForm if person.has_usable_password() else SetPasswordForm
     if request.method != "POST":
         return render(request, "sign_in/password.html", {"form": kind(person)})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 import shutil
+import tomllib
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
@@ -24,12 +25,13 @@ from access.requests import request_actor
 from access.rights import Right
 from console.answers import is_fragment, page
 from core.clock import now
-from core.environment import environment
+from core.environment import ROOT, environment
 from core.models import Job
 from core.queries import job_counts, jobs_page
 from registry.convert.confine import probe
 from registry.models import Artifact, Build
-from serving.queries import system_state
+from serving.queries import SystemState, system_state
+from serving.queries.system import MAY_DISAGREE
 
 QUEUES = ("work", "sandbox")
 PACKAGES = ("Django", "onnxruntime", "onnx", "celery", "psycopg", "numpy", "pyarrow")
@@ -49,16 +51,18 @@ class Tile:
 def system(request: HttpRequest) -> HttpResponse:
     """The page; to htmx only the part that moves."""
     require(request_actor(request), Right.SYSTEM_VIEW)
-    context = {
-        "system": system_state(),
-        "queues": _ask(_queue_lengths, redis.RedisError),
-        "jobs": job_counts(),
-        "dead": jobs_page(state=Job.State.DEAD, limit=5).results,
-        "at": now(),
-    }
+    state = system_state()
+    context: dict[str, Any] = {"system": state, "lagging": _lagging(state), "queues": _ask(_queue_lengths, redis.RedisError)}
+    context |= {"jobs": job_counts(), "dead": jobs_page(state=Job.State.DEAD, limit=5).results}
     if is_fragment(request):
         return render(request, "system/_live.html", context)
     return render(request, "system/system.html", context | {"storage": _storage(), "versions": _versions(), "sandbox": sandbox(), "environment": environment()})
+
+
+def _lagging(state: SystemState) -> bool:
+    """Tell whether a process that speaks still holds an older table two seconds after the newest was published."""
+    settled = state.published_at is not None and now() - state.published_at > MAY_DISAGREE
+    return settled and any(process.behind for process in state.processes if not process.stale)
 
 
 @cache
@@ -101,7 +105,11 @@ def _storage() -> dict[str, Any]:
 
 
 def _versions() -> list[tuple[str, str]]:
-    return [("Signalbox", _installed("signalbox")), ("Python", platform.python_version()), *((name, _installed(name)) for name in PACKAGES)]
+    return [("Signalbox", _own_version()), ("Python", platform.python_version()), *((name, _installed(name)) for name in PACKAGES)]
+
+
+def _own_version() -> str:
+    return str(tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"])
 
 
 def _installed(name: str) -> str:

@@ -152,9 +152,7 @@ def test_a_list_costs_the_same_however_long_it_is(client_of: ClientOf, path: str
 
 @pytest.fixture
 def alert(endpoint: Endpoint) -> Alert:
-    return Alert.objects.create(
-        endpoint="churn-scorer", model="churn", version=12, cause="drift", dedup_key="d", severity="severe", title="charges drifted", first_at=now(), last_at=now()
-    )  # fmt: skip
+    return Alert.objects.create(endpoint="churn-scorer", model="churn", version=12, **a_watch(1) | {"title": "charges drifted"})
 
 
 def test_an_alert_is_acknowledged_noted_and_resolved(client_of: ClientOf, alert: Alert) -> None:
