@@ -13,7 +13,8 @@ from typing import IO
 from core.embedded.account import Account
 
 _PR_SET_PDEATHSIG = 1
-_PR_SET_KEEPCAPS = 8
+_PR_SET_SECUREBITS = 28
+_SECBIT_NO_SETUID_FIXUP = 4
 _PR_CAP_AMBIENT = 47
 _PR_CAP_AMBIENT_RAISE = 2
 _CAP_DAC_OVERRIDE = 1
@@ -78,7 +79,9 @@ def _change_to(account: Account, *, keep_override: bool) -> None:
     os.setgroups([])
     os.setgid(account.gid)
     if keep_override:
-        _prctl(_PR_SET_KEEPCAPS, 1)
+        # The change of user must not clear the capabilities, and access(2), by which initdb looks
+        # at its own program, must count them: without this bit it ignores those of ordinary users.
+        _prctl(_PR_SET_SECUREBITS, _SECBIT_NO_SETUID_FIXUP)
     os.setuid(account.uid)
     if keep_override:
         _keep_only_override()

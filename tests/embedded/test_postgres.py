@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import psycopg
@@ -49,3 +50,18 @@ def test_is_the_database_of_the_tests() -> None:
     with connection.cursor() as cursor:
         cursor.execute("SELECT version()")
         assert cursor.fetchone()[0].startswith("PostgreSQL 18")
+
+
+def test_runs_when_its_programs_lie_in_a_folder_that_only_the_owner_enters(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    closed = tmp_path / "closed"
+    installed = postgres.binary("postgres").parents[2]
+    for package in (installed, installed.with_name(f"{installed.name}.libs")):
+        shutil.copytree(package, closed / package.name, symlinks=True)
+    closed.chmod(0o700)
+    monkeypatch.syspath_prepend(closed)
+    assert postgres.binary("postgres").is_relative_to(closed)
+
+    server = _start(tmp_path)
+    status = Path(f"/proc/{server.process.pid}/status").read_text()
+    server.stop()
+    assert "\nUid:\t0" not in status
