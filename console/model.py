@@ -131,7 +131,7 @@ def _totals(detail: ModelDetail) -> str:
 
 
 def _edit_form(request: HttpRequest, name: str, typed: dict[str, Any], refusal: SignalboxError | None = None) -> HttpResponse:
-    context = {
+    context: dict[str, Any] = {
         "typed": typed,
         "refusal": refusal,
         "action": reverse("model-edit", args=[name]),

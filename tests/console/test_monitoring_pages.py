@@ -1,0 +1,68 @@
+"""Monitoring pages over a small world: what drifted is named, drawn and explained; what is thin is said to be thin."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+
+from access.actors import Actor
+from console.audit import changes
+from core.clock import now
+from monitoring.evaluate import evaluate_now
+from tests.conftest import ClientOf
+from tests.monitoring import world
+
+
+@pytest.fixture
+def drifted(operator: Actor) -> None:
+    """Two windows of ``charges`` far from the reference, judged."""
+    world.set_clock()
+    world.register()
+    for back in (2, 1):
+        world.log(world.people(800, seed=back, shift=30), world.window(back) + timedelta(seconds=5))
+    evaluate_now(actor=operator, endpoint=world.ENDPOINT)
+
+
+def test_the_heat_map_names_what_drifted(client_of: ClientOf, drifted: None) -> None:
+    page = client_of("viewer").get("/monitoring/churn-scorer/").content.decode()
+    assert page.index(">charges</a>") < page.index(">plan</a>")
+    assert 'class="l4' in page
+    assert "No outcomes yet" in page
+    assert "/api/v1/outcomes/" in page
+
+
+def test_the_feature_page_compares_with_the_reference(client_of: ClientOf, drifted: None) -> None:
+    client = client_of("viewer")
+    page = client.get("/monitoring/churn-scorer/features/in.charges/").content.decode()
+    assert "2,000 training rows" in page
+    assert "bar-compare" in page
+    for chart, names in (("psi", {"PSI", "red.limit"}), ("missing", {"missing"}), ("quantiles", {"p5", "p25", "p50", "p75", "p95"})):
+        columns = client.get(f"/monitoring/churn-scorer/features/in.charges/series/{chart}/").json()
+        assert set(columns["lines"]) == names
+        assert {len(line) for line in columns["lines"].values()} == {len(columns["t"])}
+    assert client.get("/monitoring/churn-scorer/features/in.charges/series/other/").status_code == 404
+    assert client.get("/monitoring/churn-scorer/features/in.nothing/").status_code == 404
+
+
+def test_muting_a_feature_needs_its_right(client_of: ClientOf, drifted: None) -> None:
+    path = "/monitoring/churn-scorer/features/in.charges/"
+    assert client_of("scientist").post(f"{path}mute/", {"muted": "yes"}).status_code == 403
+    assert client_of("operator").post(f"{path}mute/", {"muted": "yes"})["Location"] == path
+    assert "Let it alarm" in client_of("operator").get(path).content.decode()
+
+
+def test_few_rows_are_not_a_quiet_zero(client_of: ClientOf, operator: Actor) -> None:
+    world.register()
+    world.log(world.people(214), now() - timedelta(minutes=1))
+    evaluate_now(actor=operator, endpoint=world.ENDPOINT)
+    page = client_of("viewer").get("/monitoring/churn-scorer/").content.decode()
+    assert "214 of 500 rows" in page
+
+
+def test_the_audit_log_says_a_change_of_routing_in_words() -> None:
+    def state(blue: int, green: int) -> dict[str, object]:
+        slots = [{"name": "blue", "model": "churn", "version": 12, "weight": blue}, {"name": "green", "model": "churn", "version": 13, "weight": green}]
+        return {"live_slot": "blue", "slots": slots}
+
+    assert changes(state(100, 0), state(90, 10)) == [("slot blue", "churn v12, 100 %", "churn v12, 90 %"), ("slot green", "churn v13, 0 %", "churn v13, 10 %")]
