@@ -286,8 +286,8 @@ def section(rows: list[Row]) -> str:
     lines = [
         HEAD,
         f"`python -m benchmarks.pages --write`: {what}; time at the server, embedded PostgreSQL, {os.cpu_count()} cores, {ROUNDS} rounds.",
-        f"The slowest of {len(rows)} addresses is `{slowest.name}` with a median of {slowest.median_ms:.0f} ms; the limit is {LIMIT_MS} ms. "
-        f"Load average while it ran: {os.getloadavg()[0]:.1f}.",
+        f"The slowest of {len(rows)} addresses is `{slowest.name}` with a median of {slowest.median_ms:.0f} ms; the limit is {LIMIT_MS} ms.",
+        f"Load average while it ran: {os.getloadavg()[0]:.1f}. The time on the processor is this process's own.",
         "",
         "| address | SQL queries | median ms | fastest ms | processor ms |",
         "|---|---|---|---|---|",
