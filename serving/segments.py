@@ -41,7 +41,8 @@ def encode(table: pa.Table) -> bytes:
     options = _WRITE if table.nbytes >= _PLAIN_BELOW_BYTES else _WRITE_PLAIN
     with pa.ipc.new_stream(sink, table.schema, options=options) as writer:
         writer.write_table(table)
-    return sink.getvalue().to_pybytes()
+    blob: bytes = sink.getvalue().to_pybytes()
+    return blob
 
 
 def decode(blob: bytes | memoryview) -> pa.Table:
