@@ -11,6 +11,8 @@ from django.db import DatabaseError
 from django.http import HttpRequest
 from django.utils.functional import SimpleLazyObject
 
+from monitoring.queries import open_alert_count
+
 logger = logging.getLogger(__name__)
 
 
@@ -58,9 +60,7 @@ def context(request: HttpRequest) -> dict[str, Any]:
 def _open_alerts() -> int:
     """Count the open alerts; a count that fails must not take the page with it."""
     try:
-        from monitoring.queries import open_alert_count
-
         return open_alert_count()
-    except (DatabaseError, ImportError):
+    except DatabaseError:
         logger.warning("The open alerts could not be counted.", exc_info=True)
         return 0
