@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from dataclasses import dataclass, field
+from typing import Any
 
 import httpx
 
@@ -27,7 +28,7 @@ class Load:
     url: str
     key: str
     endpoint: str
-    row: dict
+    row: dict[str, Any]
     threads: int = 4
     answers: list[Answer] = field(default_factory=list)
     failures: list[str] = field(default_factory=list)

@@ -5,10 +5,11 @@ from __future__ import annotations
 import signal as signals
 import time
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 
-from tests.journeys.load import Load
+from tests.journeys.load import Answer, Load
 from tests.journeys.wire import Wire, pipeline, processes, rows_of, signal, tumours, until
 
 MODEL = "tumour-faults"
@@ -105,7 +106,8 @@ AGREE_WITHIN_S = 2.0
 
 def live_spans(wire: Wire) -> list[tuple[str, float, float]]:
     """(version, from, to) of what had all the traffic, out of the ledger; a process may be 2 s behind."""
-    entries, cursor = [], ""
+    entries: list[dict[str, Any]] = []
+    cursor: Any = ""
     while cursor is not None:
         page = wire.call("GET", f"endpoints/{ENDPOINT}/ledger/", params={"limit": 200, **({"cursor": cursor} if cursor else {})})
         entries += page["results"]
@@ -122,6 +124,6 @@ def moment(text: str) -> float:
     return datetime.fromisoformat(text).astimezone(UTC).timestamp()
 
 
-def live_at(span: tuple[str, float, float], answer) -> bool:
+def live_at(span: tuple[str, float, float], answer: Answer) -> bool:
     version, begin, end = span
     return version == answer.version and begin <= answer.done and answer.sent <= end

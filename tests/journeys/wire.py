@@ -71,17 +71,21 @@ class Wire:
         frame, _ = tumours()
         files = {"file": ("model.joblib", file), "sample": ("sample.csv", frame.to_csv(index=False).encode())}
         version = self.call("POST", f"models/{model}/versions/", files=files)
-        return until(lambda: self.finished(model, version["number"]), 120)
+        checked: dict[str, Any] = until(lambda: self.finished(model, version["number"]), 120)
+        return checked
 
     def finished(self, model: str, number: int) -> dict[str, Any] | None:
-        version = self.call("GET", f"models/{model}/versions/{number}/")
+        version: dict[str, Any] = self.call("GET", f"models/{model}/versions/{number}/")
         return version if version["state"] != "checking" else None
 
     def endpoint(self, name: str) -> dict[str, Any]:
-        return self.call("GET", f"endpoints/{name}/")
+        found: dict[str, Any] = self.call("GET", f"endpoints/{name}/")
+        return found
 
     def change(self, name: str, verb: str, **body: Any) -> dict[str, Any]:
-        return self.call("POST", f"endpoints/{name}/{verb}/", json={"revision": self.endpoint(name)["revision"], "reason": "journey", **body})
+        body = {"revision": self.endpoint(name)["revision"], "reason": "journey", **body}
+        changed: dict[str, Any] = self.call("POST", f"endpoints/{name}/{verb}/", json=body)
+        return changed
 
     def predict(self, name: str, rows: list[dict[str, Any]], **more: Any) -> httpx.Response:
         return self.plane.post(f"models/{name}/predict", json={"rows": rows, **more})
