@@ -185,6 +185,9 @@ def standing(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
 
     plane = Plane(tmp_path_factory.mktemp("standing"), NO_DATABASE, plain_asgi=request.param)
     plane.keep(document(plane.artifacts))
-    plane.start()
-    yield plane
-    assert plane.stop() == 0, plane.log_text()
+    try:
+        yield plane.start()
+        assert plane.stop() == 0, plane.log_text()
+    finally:
+        if plane.process is not None and plane.process.poll() is None:
+            plane.stop(signal.SIGKILL)
