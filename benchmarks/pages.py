@@ -17,6 +17,8 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from benchmarks.tables import put_section
+
 SCRATCH = Path(tempfile.mkdtemp(prefix="signalbox-pages-"))
 os.environ.update(SIGNALBOX_VAR_DIR=str(SCRATCH), DJANGO_SETTINGS_MODULE="config.settings", ORT_DISABLE_TELEMETRY="1")
 os.environ.pop("DATABASE_URL", None)
@@ -28,7 +30,7 @@ MODEL, ENDPOINT = "churn", "churn-scorer"
 LIMIT_MS = 200
 ROUNDS = 11
 PAGE_FILE = Path(__file__).resolve().parent.parent / "docs" / "benchmarks.md"
-HEAD = "## Pages"
+HEADING = "Pages"
 
 
 def fill() -> dict[str, Any]:
@@ -284,7 +286,6 @@ def section(rows: list[Row]) -> str:
     slowest = rows[0]
     what = f"{VERSIONS:,} versions, 60 endpoints, {PREDICTIONS:,} logged predictions of {FEATURES} features, {10_000:,} audit rows, a day of traffic"
     lines = [
-        HEAD,
         f"`python -m benchmarks.pages --write`: {what}; time at the server, embedded PostgreSQL, {os.cpu_count()} cores, {ROUNDS} rounds.",
         f"The slowest of {len(rows)} addresses is `{slowest.name}` with a median of {slowest.median_ms:.0f} ms; the limit is {LIMIT_MS} ms.",
         f"Load average while it ran: {os.getloadavg()[0]:.1f}. The time on the processor is this process's own.",
@@ -295,14 +296,6 @@ def section(rows: list[Row]) -> str:
         "",
     ]
     return "\n".join(lines)
-
-
-def write(text: str) -> None:
-    """Put the section into the page in place of an older one."""
-    page = PAGE_FILE.read_text() if PAGE_FILE.exists() else "# Benchmarks\n\n"
-    before, _, rest = page.partition(HEAD)
-    after = rest.partition("\n## ")
-    PAGE_FILE.write_text(before.rstrip() + "\n\n" + text + (f"\n## {after[2]}" if after[1] else ""))
 
 
 def main() -> None:
@@ -326,7 +319,7 @@ def main() -> None:
         text = section(rows)
         print(text)
         if chosen.write:
-            write(text)
+            put_section(PAGE_FILE, HEADING, text)
     finally:
         for server in servers:
             server.stop()

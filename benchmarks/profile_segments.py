@@ -1,9 +1,9 @@
-"""How fast the log becomes profiles and verdicts: `python benchmarks/profile_segments.py`. Starts a Postgres of its own."""
+"""How fast the log becomes profiles and verdicts: ``python -m benchmarks.profile_segments [--write]``. Starts a Postgres of its own."""
 
 from __future__ import annotations
 
 import os
-import sys
+import platform
 import tempfile
 import time
 from collections.abc import Iterator
@@ -11,15 +11,14 @@ from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
+import click
+import numpy as np
+import pyarrow as pa
 
-import click  # noqa: E402  # the path comes first, so that it runs from anywhere
-import numpy as np  # noqa: E402
-import pyarrow as pa  # noqa: E402
+from benchmarks.tables import put_section
+from core.embedded import postgres
 
-from core.embedded import postgres  # noqa: E402
-
+PAGE_FILE = Path(__file__).resolve().parent.parent / "docs" / "benchmarks.md"
 FEATURES = 20
 ENDPOINT, MODEL = "benchmark", "benchmark"
 
@@ -93,8 +92,8 @@ def log(segments_count: int, rows: int) -> None:
     PredictionSegment.objects.bulk_create(made, batch_size=200)
 
 
-def timed(segments_count: int, rows: int) -> None:
-    """Profile and judge one load and say how long it took."""
+def timed(segments_count: int, rows: int) -> str:
+    """Profile and judge one load; give its row of the table."""
     from monitoring.evaluate import evaluate_endpoint
     from monitoring.profile_segments import profile_segments
 
@@ -105,34 +104,44 @@ def timed(segments_count: int, rows: int) -> None:
     middle = time.perf_counter()
     evaluate_endpoint(ENDPOINT)
     end = time.perf_counter()
-    total = segments_count * rows
-    click.echo(
-        f"{segments_count:>6,} segments of {rows:>5,} rows: profiled in {middle - begin:6.2f} s"
-        f" ({total / (middle - begin):>9,.0f} rows/s, {segments_count / (middle - begin):>6,.0f} segments/s), judged in {end - middle:5.2f} s"
-    )
+    rate = segments_count * rows / (middle - begin)
+    return f"| {segments_count:,} pieces of {rows:,} rows | {middle - begin:.2f} s | {rate:,.0f} | {end - middle:.2f} s |"
 
 
-def read_a_day() -> None:
-    """Merge a day of five-minute windows, as a page over any range would."""
+def read_a_day() -> str:
+    """Merge a day of five-minute windows, as a page over any range would; give its row of the table."""
     from monitoring.models import WindowProfile
     from monitoring.windows import merged
 
     rows = list(WindowProfile.objects.filter(level=300).order_by("id"))
     day = [rows[place % len(rows)] for place in range(288)]
     begin = time.perf_counter()
-    total = merged(day, None)
+    merged(day, None)
+    took = time.perf_counter() - begin
     size = sum(len(bytes(row.document)) for row in rows) / len(rows)
-    click.echo(f"288 windows of {FEATURES + 1} columns ({size / 1000:.0f} kB each) merged in {time.perf_counter() - begin:.2f} s, {total.n:,} rows")
+    return f"| a day of 288 five-minute windows ({size / 1000:.0f} kB each) read and merged | {took:.2f} s | | |"
 
 
 @click.command()
-def main() -> None:
+@click.option("--write", is_flag=True, help="Write docs/benchmarks.md.")
+def main(write: bool) -> None:
     """Measure, on an embedded Postgres without fsync, in one process."""
     with database():
         prepare()
-        for segments_count, rows in ((2000, 1), (2000, 10), (500, 200), (100, 2000)):
-            timed(segments_count, rows)
-        read_a_day()
+        table = [timed(segments_count, rows) for segments_count, rows in ((2000, 1), (2000, 10), (500, 200), (100, 2000))]
+        table.append(read_a_day())
+    lines = [
+        f"| {FEATURES + 1} monitored columns, one process | profiled in | rows/s | judged in |",
+        "|---|---|---|---|",
+        *table,
+        "",
+        "45 minutes of traffic at one endpoint, into windows of 5 minutes, 1 hour and 1 day; embedded PostgreSQL without fsync.",
+        f"{os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}, load average {os.getloadavg()[0]:.1f}.",
+        "Repeat: `python -m benchmarks.profile_segments --write`.",
+    ]
+    click.echo("\n".join(lines))
+    if write:
+        put_section(PAGE_FILE, "From the log to verdicts", "\n".join(lines))
 
 
 if __name__ == "__main__":

@@ -32,6 +32,7 @@ import psycopg
 
 from access.key_format import generate, secret_digest, text_of
 from benchmarks.serve_models import BenchModel, make_models
+from benchmarks.tables import put_section
 from core.digests import artifact_path, digest_of
 from core.embedded import postgres
 from serving import table as route_table
@@ -40,7 +41,7 @@ from serving.table import BuildEntry, EndpointEntry, KeyEntry, RouteTable, SlotE
 ROOT = Path(__file__).resolve().parent.parent
 HERE = ROOT / "benchmarks"
 PAGE_FILE = ROOT / "docs" / "benchmarks.md"
-HEAD = "## Serving"
+HEADING = "Serving"
 PEERS = ROOT / "var" / "benchmarks" / "peers"
 PEER_PACKAGES = ["fastapi", "uvicorn", "uvloop", "httptools", "onnxruntime", "scikit-learn", "joblib", "numpy"]
 PATH = "/v2/models/bench/infer"
@@ -242,14 +243,6 @@ def rows_of(targets: list[Target]) -> list[str]:
     return lines
 
 
-def write(text: str) -> None:
-    """Put the section into the page in place of an older one."""
-    page = PAGE_FILE.read_text() if PAGE_FILE.exists() else "# Benchmarks\n\n"
-    before, _, rest = page.partition(HEAD)
-    after = rest.partition("\n## ")
-    PAGE_FILE.write_text(before.rstrip() + "\n\n" + text + (f"\n## {after[2]}" if after[1] else ""))
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--write", action="store_true", help="write docs/benchmarks.md")
@@ -260,7 +253,6 @@ def main() -> None:
     make_peers()
     folder = Path(tempfile.mkdtemp(prefix="signalbox-serve-"))
     lines = [
-        HEAD,
         f"`python -m benchmarks.serve --write`: one row per request, {PROCESSES} processes each, wrk on the same {os.cpu_count()} cores,",
         f"{chosen.rounds} interleaved rounds of {chosen.seconds} s, medians. The floor is a raw ASGI application that sends a fixed answer.",
         f"Signalbox checks the key, validates, logs (`{chosen.policy}`) and counts; the hand-written servers do none of that.",
@@ -279,7 +271,7 @@ def main() -> None:
         server.stop()
         shutil.rmtree(folder, ignore_errors=True)
     if chosen.write:
-        write("\n".join(lines))
+        put_section(PAGE_FILE, HEADING, "\n".join(lines))
 
 
 if __name__ == "__main__":
