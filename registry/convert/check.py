@@ -152,10 +152,15 @@ def _converted(original: Path, sample: Path | None, kind: str, limits: SandboxLi
     steps.end("signature", "passed", _signature_text(answer), took_ms=answer.signature_ms)
     steps.start("converted")
     onnx = outcome.blobs["onnx"]
-    how = "taken as it is, checked" if kind == "onnx" else f"converted to ONNX opset {answer.opset}"
     precise = ", double precision" if answer.precision == "float64" else ""
-    steps.end("converted", "passed", f"{how}{precise}, {size_text(len(onnx))}", took_ms=answer.convert_ms)
+    steps.end("converted", "passed", f"{_how(kind, answer)}{precise}, {size_text(len(onnx))}", took_ms=answer.convert_ms)
     return answer, outcome.blobs
+
+
+def _how(kind: str, answer: wire.Converted) -> str:
+    if kind != "onnx":
+        return f"converted to ONNX opset {answer.opset}"
+    return "its ZipMap taken out so that the probabilities are one tensor, checked" if answer.without_zip_map else "taken as it is, checked"
 
 
 def _answered(onnx: bytes, signature: Signature, sample: Path | None, kind: str, limits: SandboxLimits) -> tuple[wire.Answered, dict[str, Any]]:

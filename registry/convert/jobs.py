@@ -5,13 +5,14 @@ from __future__ import annotations
 import platform
 import time
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from importlib.metadata import version
 from typing import Any
 
 import msgspec
 
-from registry.convert import agreement, onnx_check, onnx_run, onnx_upload, original, sample, signature_of, sklearn_model, to_onnx, wire
+from registry.convert import agreement, onnx_check, onnx_run, onnx_upload, original, sample, signature_of, sklearn_model, to_onnx, wire, zip_map
 from registry.convert.verdict import NotServable, Refused, Stopped
 from registry.signature import Layout, Signature
 
@@ -126,10 +127,15 @@ def _form(model: Any, inputs: signature_of.Inputs, task: str, layout: Layout, pr
 
 def _inspect(files: Files, arguments: Mapping[str, Any]) -> tuple[wire.Converted, Blobs]:
     begun = time.perf_counter()
-    parsed = _at("format", onnx_check.parse, files["original"])
-    built, labels, task = _at("signature", onnx_upload.normalized, parsed)
+    parsed = _at("format", onnx_check.read, files["original"])
+    classes = _at("format", zip_map.take_out, parsed)
+    _at("format", onnx_check.check, parsed)
+    built, labels, task = _at("signature", onnx_upload.normalized, parsed, classes)
     data = built.SerializeToString()
-    signature, notes, is_generated = _at("signature", onnx_upload.signature_of, data, _sample_in(files, arguments), labels, task)
+    found = _sample_in(files, arguments)
+    signature, notes, is_generated = _at("signature", onnx_upload.signature_of, data, found, labels, task)
+    if classes:
+        _at("signature", _check_classes, data, signature, found, classes)
     report = wire.Converted(
         signature=signature,
         estimator=built.producer_name or "ONNX",
@@ -138,10 +144,19 @@ def _inspect(files: Files, arguments: Mapping[str, Any]) -> tuple[wire.Converted
         ir_version=built.ir_version,
         precision="float64" if any(tensor.datatype == "FP64" for tensor in signature.inputs) else "float32",
         notes=notes,
+        without_zip_map=classes is not None,
         generated=is_generated,
         signature_ms=(time.perf_counter() - begun) * 1000,
     )
     return report, {"onnx": data}
+
+
+def _check_classes(data: bytes, signature: Signature, found: sample.Sample | None, classes: tuple[str, ...]) -> None:
+    """Run one row to see how many probabilities there really are."""
+    row = {name: column.head(1) for name, column in _columns_for(signature, found).items()}
+    with _running():
+        outputs = onnx_run.run(onnx_run.open_session(data), sample.tensors(signature, row))
+    zip_map.check_width(classes, outputs[signature.outputs[1].name].shape)
 
 
 def _answer(files: Files, arguments: Mapping[str, Any]) -> tuple[wire.Answered, Blobs]:
@@ -151,16 +166,23 @@ def _answer(files: Files, arguments: Mapping[str, Any]) -> tuple[wire.Answered, 
     columns = _columns_for(signature, _sample_in(files, arguments))
     columns = {name: column.head(REFERENCE_ROWS) for name, column in columns.items()}
     feed = sample.tensors(signature, columns)
-    try:
+    with _running():
         session = onnx_run.open_session(files["onnx"])
         outputs = onnx_run.run(session, feed)
         one = {name: tensor[:1] for name, tensor in feed.items()}
         took_ms = onnx_run.single_row_ms(lambda: session.run(None, one))
-    except Exception as error:  # onnxruntime raises its own kinds
-        raise NotServable(f"The build does not run on the sample rows: {str(error)[:300]}", "Send sample rows of the kind that the model takes.") from error
     rows = len(next(iter(columns.values())).values)
     blobs = {f"in.{name}": column.values for name, column in columns.items()} | {f"out.{name}": values for name, values in outputs.items()}
     return wire.Answered(rows=rows, single_row_ms=took_ms), blobs
+
+
+@contextmanager
+def _running() -> Iterator[None]:
+    """Turn what the runtime raises into a reason."""
+    try:
+        yield
+    except Exception as error:  # onnxruntime raises its own kinds
+        raise NotServable(f"The build does not run on the sample rows: {str(error)[:300]}", "Send sample rows of the kind that the model takes.") from error
 
 
 def _columns_for(signature: Signature, found: sample.Sample | None) -> sample.Sample:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import ctypes
+import math
 import os
 import resource
+import time
 from dataclasses import dataclass
 
 NOBODY = 65534
@@ -38,9 +40,9 @@ def hide_memory() -> None:
 
 
 def set_limits(*, memory_bytes: int, cpu_s: int) -> None:
-    """Bound the process. No file of it may grow, and it may start neither processes nor threads."""
+    """Bound the process; its processor time counts from here. No file of it may grow, and it may start neither processes nor threads."""
     _bound(resource.RLIMIT_AS, memory_bytes)
-    _bound(resource.RLIMIT_CPU, cpu_s)
+    _bound(resource.RLIMIT_CPU, math.ceil(time.process_time()) + cpu_s)
     _bound(resource.RLIMIT_FSIZE, 0)
     _bound(resource.RLIMIT_NOFILE, 64)
     _bound(resource.RLIMIT_NPROC, 0)

@@ -26,12 +26,25 @@ _NODE_ARRAYS = ("nodes_treeids", "nodes_nodeids", "nodes_featureids", "nodes_mod
 
 def parse(data: bytes) -> Any:
     """Read and check; gives the ModelProto. Raises Refused."""
+    model = read(data)
+    check(model)
+    return model
+
+
+def read(data: bytes) -> Any:
+    """Read without a check; gives the ModelProto. Raises Refused for what is broken."""
     import onnx
 
     try:
-        model = onnx.load_from_string(data)
+        return onnx.load_from_string(data)
     except Exception as error:  # protobuf's own error, which has no typed home
         raise Refused("The ONNX file is broken or cut short.", _EXPORT_AGAIN) from error
+
+
+def check(model: Any) -> None:
+    """Check all of a ModelProto. Raises Refused."""
+    import onnx
+
     _check_frame(model)
     for tensor in model.graph.initializer:
         _check_tensor(tensor)
@@ -46,7 +59,6 @@ def parse(data: bytes) -> Any:
         onnx.checker.check_model(model, full_check=False)
     except (onnx.checker.ValidationError, ValueError, RuntimeError) as error:
         raise Refused(f"The ONNX file is not valid: {_first_line(error)}", _EXPORT_AGAIN) from error
-    return model
 
 
 def _check_frame(model: Any) -> None:
@@ -64,6 +76,10 @@ def _check_frame(model: Any) -> None:
 
 def _check_attributes(node: Any) -> None:
     domain = "" if node.domain == "ai.onnx" else node.domain
+    if (domain, node.op_type) == ("ai.onnx.ml", "ZipMap"):
+        raise Refused(
+            "The ONNX file has a ZipMap that does not make the second of its two outputs, label and probabilities.", "Export the model with zipmap=False."
+        )
     if (domain, node.op_type) not in ALLOWED:
         raise Refused(
             f"The ONNX file uses the operator {node.op_type}, which a build may not hold.", "Export the model without loops, branches and custom operators."

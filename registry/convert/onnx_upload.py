@@ -17,9 +17,9 @@ _CLASSIFIERS = {"TreeEnsembleClassifier", "LinearClassifier", "SVMClassifier"}
 _COLUMNS = "Export the model so that it takes one [-1, F] matrix, or one [-1, 1] tensor for each column."
 
 
-def normalized(model: Any) -> tuple[Any, tuple[str, ...] | None, str]:
-    """Name the outputs as our converter does. Gives the model, the labels if it classifies, and the task."""
-    labels = _labels(model)
+def normalized(model: Any, classes: tuple[str, ...] | None) -> tuple[Any, tuple[str, ...] | None, str]:
+    """Name the outputs as our converter does. Gives the model, the labels (``classes`` where they are known) if it classifies, and the task."""
+    labels = classes or _labels(model)
     kinds = [output.type.tensor_type.elem_type for output in model.graph.output]
     wide = [_last_side(output) for output in model.graph.output]
     task = "transform"

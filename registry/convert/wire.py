@@ -49,6 +49,7 @@ class Converted(msgspec.Struct, frozen=True, tag="converted", kw_only=True):
     text_null: str = "nan"
     notes: tuple[str, ...] = ()
     rows: int = 0
+    without_zip_map: bool = False
     generated: bool = False
     original_ms: float | None = None
     signature_ms: float = 0.0

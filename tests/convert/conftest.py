@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import msgspec
 import pytest
 
-from registry.convert import sandbox
+from registry.convert import sandbox, wire
 from registry.convert.check import Examined, SandboxLimits, Step, examine
 
 ATTACKER = Path(__file__).with_name("attacker.py")
+OPENER = Path(__file__).with_name("opener.py")
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -59,6 +63,26 @@ def opened() -> Callable[..., sandbox.Outcome]:
         return sandbox.run("convert", files={"original": data}, limits=limits or SandboxLimits(), arguments={"kind": kind, "sample_rows": 100})
 
     return run
+
+
+def open_in_one_process(files: Mapping[str, tuple[str, bytes]], *, job: str = "convert", limits: SandboxLimits | None = None) -> dict[str, sandbox.Outcome]:
+    """Open each (kind, bytes) with the sandbox's job, all in one locked process: starting one takes seconds. Fails if it does not outlive them all."""
+    bounds = limits or SandboxLimits(cpu_s=60)
+    command = [sys.executable, "-I", str(OPENER), str(ROOT), job, str(bounds.memory_bytes), str(bounds.cpu_s)]
+    given = msgspec.msgpack.encode(list(files.values()))
+    finished = subprocess.run(command, input=given, env=sandbox._ENVIRONMENT, cwd="/", capture_output=True, timeout=120, check=False)
+    assert finished.returncode == 0, finished.stderr.decode()
+    reports = msgspec.msgpack.decode(finished.stdout, type=list[bytes])
+    return {name: sandbox.Outcome(*wire.decode(report)) for name, report in zip(files, reports, strict=True)}
+
+
+@pytest.fixture(scope="module")
+def open_folder() -> Iterator[Path]:
+    """A folder where everybody may write, below folders that everybody may enter."""
+    folder = Path(tempfile.mkdtemp(prefix="signalbox-attack-", dir="/tmp"))
+    folder.chmod(0o777)
+    yield folder
+    shutil.rmtree(folder)
 
 
 @pytest.fixture

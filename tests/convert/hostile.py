@@ -111,6 +111,28 @@ def one_node(op_type: str, domain: str, width: int, *, initializers: tuple[Any, 
     return bytes(helper.make_model(graph, opset_imports=domains, ir_version=8).SerializeToString())
 
 
+def zip_mapped(*, classes: tuple[int, ...] = (0, 1), after: str = "", nodes: tuple[Any, ...] = (), **changes: Any) -> bytes:
+    """A linear classifier of two classes over two columns, a ZipMap, and ``after`` behind it; ``changes`` replace the classifier's attributes."""
+    attributes: dict[str, Any] = {"classlabels_ints": [0, 1], "coefficients": [-1.0, 0.0, 1.0, 0.0], "intercepts": [0.0, 0.0]} | changes
+    classifier = helper.make_node("LinearClassifier", ["x"], ["label", "scores"], domain="ai.onnx.ml", **attributes)
+    labels: dict[str, Any] = {"classlabels_int64s": classes} if classes else {}
+    mapped = helper.make_node("ZipMap", ["scores"], ["maps"], domain="ai.onnx.ml", **labels)
+    last = [helper.make_node(after, ["maps"], ["y"])] if after else []
+    kind = helper.make_sequence_type_proto(helper.make_map_type_proto(TensorProto.INT64, helper.make_tensor_type_proto(TensorProto.FLOAT, None)))
+    graph = helper.make_graph(
+        [*nodes, classifier, mapped, *last],
+        "g",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [None, 2])],
+        [helper.make_tensor_value_info("label", TensorProto.INT64, [None]), helper.make_value_info("y" if after else "maps", kind)],
+    )
+    domains = [helper.make_opsetid("", 17), helper.make_opsetid("ai.onnx.ml", 3)]
+    return bytes(helper.make_model(graph, opset_imports=domains, ir_version=8).SerializeToString())
+
+
+def loop() -> Any:
+    return helper.make_node("Loop", ["x"], ["looped"])
+
+
 def external_data(path: str) -> bytes:
     tensor = TensorProto(name="w", data_type=TensorProto.FLOAT, dims=[2, 1], data_location=TensorProto.EXTERNAL)
     for key, value in (("location", path), ("offset", "0"), ("length", "8")):

@@ -93,44 +93,49 @@ def test_a_missing_text_is_the_empty_string_to_the_build(examined: Examine) -> N
     np.testing.assert_allclose(given, wanted, atol=1e-6)
 
 
-@pytest.mark.parametrize("dump", ["joblib", "zlib", "xz", "pickle", "skops"])
-def test_a_forest_converts_from_each_way_of_saving_it(examined: Examine, dump: str) -> None:
+def test_a_model_without_a_sample_is_compared_on_rows_that_are_made_up(examined: Examine) -> None:
     model = RandomForestClassifier(10, random_state=0).fit(NUMBERS.to_numpy(), CLASSES)
-    data = {
-        "joblib": lambda: dumped(model),
-        "zlib": lambda: dumped(model, compress=3),
-        "xz": lambda: dumped(model, compress=("xz", 3)),
-        "pickle": lambda: pickle.dumps(model, protocol=2),
-        "skops": lambda: skops.io.dumps(model),
-    }[dump]()
-    found = examined(data)
+    found = examined(skops.io.dumps(model))
     assert found.result.verdict == "servable", found.result.reason
-    assert found.result.format == ("skops" if dump == "skops" else "pickle")
+    assert found.result.format == "skops"
     assert found.result.signature is not None
     assert [feature.name for feature in found.result.signature.features] == ["x0", "x1", "x2", "x3"]
     assert found.texts["agreement"].startswith("answers agree 256 of 256")
     assert found.result.reference is None
 
 
-MODELS: dict[str, tuple[Any, str]] = {
-    "logistic regression": (LogisticRegression(), "classification"),
-    "linear regression": (LinearRegression(), "regression"),
-    "scaled forest": (make_pipeline(StandardScaler(), RandomForestClassifier(10, random_state=0)), "classification"),
-    "gradient boosting classifier": (HistGradientBoostingClassifier(max_iter=10), "classification"),
-    "gradient boosting regressor": (HistGradientBoostingRegressor(max_iter=10), "regression"),
-    "isolation forest": (IsolationForest(n_estimators=20, random_state=0), "outliers"),
-    "soft vote": (VotingClassifier([("a", LogisticRegression()), ("b", RandomForestClassifier(5, random_state=0))], voting="soft"), "classification"),
+MODELS: dict[str, tuple[Any, str, Callable[[Any], bytes]]] = {
+    "logistic regression, by joblib": (LogisticRegression(), "classification", dumped),
+    "linear regression, by pickle 2": (LinearRegression(), "regression", lambda model: pickle.dumps(model, protocol=2)),
+    "scaled forest, by joblib with zlib": (
+        make_pipeline(StandardScaler(), RandomForestClassifier(10, random_state=0)),
+        "classification",
+        lambda model: dumped(model, compress=3),
+    ),
+    "gradient boosting classifier, by joblib with xz": (
+        HistGradientBoostingClassifier(max_iter=10),
+        "classification",
+        lambda model: dumped(model, compress=("xz", 3)),
+    ),
+    "gradient boosting regressor, by pickle 5": (HistGradientBoostingRegressor(max_iter=10), "regression", pickle.dumps),
+    "isolation forest, by skops": (IsolationForest(n_estimators=20, random_state=0), "outliers", skops.io.dumps),
+    "soft vote, by pickle 4": (
+        VotingClassifier([("a", LogisticRegression()), ("b", RandomForestClassifier(5, random_state=0))], voting="soft"),
+        "classification",
+        lambda model: pickle.dumps(model, protocol=4),
+    ),
 }
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_numeric_models_become_a_matrix_and_agree(examined: Examine, name: str) -> None:
-    model, task = MODELS[name]
+def test_numeric_models_become_a_matrix_and_agree_from_each_way_of_saving_them(examined: Examine, name: str) -> None:
+    model, task, dump = MODELS[name]
     frame = NUMBERS.copy()
     if "gradient" in name:
         frame.loc[::9, "b"] = np.nan
-    found = examined(dumped(model.fit(frame, CLASSES)), sample=csv(frame))
+    found = examined(dump(model.fit(frame, CLASSES)), sample=csv(frame))
     assert found.result.verdict == "servable", found.result.reason
+    assert found.result.format == ("skops" if "skops" in name else "pickle")
     assert found.texts["agreement"].startswith("answers agree 300 of 300")
     signature = found.result.signature
     assert signature is not None
@@ -156,6 +161,27 @@ def test_an_onnx_file_is_taken_with_the_names_of_the_sample(examined: Examine) -
     assert found.result.signature.labels == ("0", "1")
 
 
+@pytest.mark.parametrize(("classes", "labels", "datatype"), [(CLASSES + 3, ("3", "4"), "INT64"), (np.where(CLASSES, "yes", "no"), ("no", "yes"), "BYTES")])
+def test_the_default_export_of_skl2onnx_is_taken_without_its_zip_map(examined: Examine, classes: Any, labels: tuple[str, ...], datatype: str) -> None:
+    model = LogisticRegression().fit(NUMBERS.to_numpy(), classes)
+    exported = to_onnx(model, NUMBERS.to_numpy()[:1].astype(np.float32))
+    assert exported.graph.node[-1].op_type == "ZipMap"
+    found = examined(exported.SerializeToString(), sample=csv(NUMBERS))
+    assert found.result.verdict == "servable", found.result.reason
+    assert found.texts["converted"].startswith("its ZipMap taken out so that the probabilities are one tensor, checked")
+    signature = found.result.signature
+    assert signature is not None
+    assert (signature.task, signature.labels) == ("classification", labels)
+    assert [(tensor.name, tensor.datatype, tensor.shape) for tensor in signature.outputs] == [("label", datatype, (-1,)), ("probabilities", "FP32", (-1, 2))]
+    assert found.result.onnx is not None
+    assert b"ZipMap" not in found.result.onnx
+    given = onnxruntime.InferenceSession(found.result.onnx).run(None, {"X": NUMBERS.to_numpy().astype(np.float32)})
+    assert list(given[0]) == list(model.predict(NUMBERS.to_numpy()))
+    np.testing.assert_allclose(given[1], model.predict_proba(NUMBERS.to_numpy()), atol=1e-5)
+    assert found.result.reference is not None
+    assert found.result.reference.num_rows == ROWS
+
+
 def test_a_model_without_an_onnx_form_is_kept_but_not_servable(examined: Examine) -> None:
     model = LocalOutlierFactor(novelty=True).fit(NUMBERS, CLASSES)
     found = examined(dumped(model), sample=csv(NUMBERS))
@@ -173,7 +199,7 @@ def test_a_sample_without_a_column_of_the_model_is_refused_by_name(examined: Exa
 
 
 def test_a_sample_in_parquet_or_json_says_the_same(examined: Examine) -> None:
-    model = dumped(LogisticRegression().fit(NUMBERS, CLASSES))
+    model = to_onnx(LogisticRegression().fit(NUMBERS.to_numpy(), CLASSES), NUMBERS.to_numpy()[:1].astype(np.float32)).SerializeToString()
     sink = io.BytesIO()
     NUMBERS.to_parquet(sink)
     signatures = [examined(model, sample=data).result.signature for data in (sink.getvalue(), NUMBERS.to_json(orient="records", double_precision=15).encode())]
