@@ -16,6 +16,7 @@ class Me(serializers.Serializer[Any]):
 
     kind = serializers.ChoiceField(choices=["person", "key", "system"])
     name = serializers.CharField()
+    predict_url = serializers.CharField(help_text="Where the data plane answers predictions.")
     rights = serializers.DictField(child=serializers.ListField(child=serializers.CharField()))
 
 

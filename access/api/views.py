@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from django.conf import settings
 from drf_spectacular.utils import extend_schema
 from rest_framework.permissions import IsAuthenticated
 from rest_framework.request import Request
@@ -24,7 +25,7 @@ class MeView(APIView):
     def get(self, request: Request) -> Response:
         actor = request_actor(request)
         rights = {subject: sorted(held) for subject, held in actor.rights.items()}
-        return Response({"kind": actor.kind, "name": actor.name, "rights": rights})
+        return Response({"kind": actor.kind, "name": actor.name, "predict_url": settings.ENVIRONMENT.predict_url, "rights": rights})
 
 
 class KeysView(APIView):

@@ -20,7 +20,7 @@ _NEXT = {401: "signalbox keys create NAME --scope admin   (or set SIGNALBOX_KEY)
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """Where the product is and with which key."""
+    """Where the product is and with which key; an empty ``predict_url`` is asked of the console."""
 
     console_url: str
     predict_url: str
@@ -30,9 +30,10 @@ class Address:
     def find(cls, url: str = "", key: str = "", predict_url: str = "") -> Address:
         """Take what was given, else what the running ``signalbox up`` wrote down, else the settings."""
         note = read_note(environment().run_dir)
+        here = "" if url else note.get("predict_url") or environment().predict_url
         return cls(
             console_url=(url or note.get("console_url") or environment().console_url).rstrip("/"),
-            predict_url=(predict_url or note.get("predict_url") or environment().predict_url).rstrip("/"),
+            predict_url=(predict_url or here).rstrip("/"),
             key=key or _kept_key(),
         )
 
@@ -65,7 +66,8 @@ class Api:
 
     def predict(self, endpoint: str, body: dict[str, Any], headers: dict[str, str] | None = None) -> Any:
         """Ask the data plane for predictions."""
-        return self._send("POST", f"{self.address.predict_url}/v2/models/{endpoint}/predict", json=body, headers=headers)
+        url = self.address.predict_url or str(self.get("me/")["predict_url"]).rstrip("/")
+        return self._send("POST", f"{url}/v2/models/{endpoint}/predict", json=body, headers=headers)
 
     def _pages(self, path: str, params: dict[str, Any]) -> Iterator[Any]:
         cursor: str | None = None

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from django.conf import settings
 from django.test import Client
 
 from access.audit import record
@@ -28,6 +29,7 @@ def test_says_who_asks(api):
     answer = api.get("/api/v1/me/").json()
     assert (answer["kind"], answer["name"]) == ("key", "tests")
     assert "key.manage" in answer["rights"]["*"]
+    assert answer["predict_url"] == settings.ENVIRONMENT.predict_url
 
 
 def test_answers_401_with_a_problem_to_nobody(db):

@@ -48,7 +48,7 @@ def test_a_model_goes_online_drifts_and_is_rolled_back(wire):
     wire.call("POST", f"endpoints/{ENDPOINT}/roll-back/", json={"reason": "the radius arrives in centimetres"})
     until(lambda: answering(wire, rows_of(frame[:1])) == "1", 5)
     verbs = [entry["verb"] for entry in wire.call("GET", f"endpoints/{ENDPOINT}/ledger/")["results"]]
-    assert verbs == ["roll_back", "promote", "split", "deploy", "deploy"]
+    assert verbs == ["roll_back", "promote", "split", "deploy", "deploy", "create"]
 
 
 def answered(wire: Wire, rows: list[dict[str, Any]]) -> dict[str, Any] | None:
