@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -13,10 +14,14 @@ import numpy as np
 
 from core.errors import SignalboxError
 from serving.dataplane.call import Call
+from serving.dataplane.errors import Failed
 from serving.dataplane.tensors import Array
+from serving.runtimes.onnx import OnnxBuild
 
 if TYPE_CHECKING:
     from serving.dataplane.live import Slot
+
+logger = logging.getLogger(__name__)
 
 INLINE_US = 2000.0
 """A run that is expected to take longer goes to a thread, so that the loop goes on reading."""
@@ -57,10 +62,15 @@ class Joined:
 
 
 class Batcher:
-    """The queue of one slot. Everything but the run itself happens in the event loop's thread."""
+    """The queue of one slot. Everything but the run itself happens in the event loop's thread.
+
+    It holds what the slot is made of, not the slot: in a circle of references, which the frozen
+    garbage collection never looks at, a replaced slot would keep its build in memory for good.
+    """
 
     def __init__(self, slot: Slot, settler: Settler, loop: asyncio.AbstractEventLoop, threads: ThreadPoolExecutor) -> None:
-        self._slot, self._settler, self._loop, self._threads = slot, settler, loop, threads
+        self._build, self._spec, self._checks = slot.build, slot.spec, slot.checks
+        self._settler, self._loop, self._threads = settler, loop, threads
         self.pending: deque[Call] = deque()
         self.running: list[Call] = []
         self._scheduled = False
@@ -81,18 +91,23 @@ class Batcher:
         self._scheduled = False
         while self.pending and not self.running:
             calls = self._next()
-            joined = self._join(calls)
-            if joined is not None:
-                self._start(calls, joined)
+            taken = calls.copy()
+            try:
+                joined = self._join(calls)
+                if joined is not None:
+                    self._start(calls, joined)
+            except Exception:  # the edge: one batch's failure must not stop the queue or leave its callers without an answer
+                logger.exception("A batch of %s failed.", taken[0].route.endpoint)
+                self._give_up(taken)
 
     def _next(self) -> list[Call]:
         """Take calls in order while they fit into one batch: same row shapes, not more rows than pay off."""
-        build, pending = self._slot.build, self.pending
+        build, pending = self._build, self.pending
         calls = [pending.popleft()]
-        if not self._slot.spec.batched:
+        if not self._spec.batched:
             return calls
         room = build.max_batch - calls[0].rows
-        shapes = _row_shapes(calls[0]) if self._slot.spec.variable else None
+        shapes = _row_shapes(calls[0]) if self._spec.variable else None
         while pending and pending[0].rows <= room and (shapes is None or _row_shapes(pending[0]) == shapes):
             room -= pending[0].rows
             calls.append(pending.popleft())
@@ -105,7 +120,7 @@ class Batcher:
         if not calls:
             return None
         arrays, rows = _together([call.arrays for call in calls]), sum(call.rows for call in calls)
-        checks = self._slot.checks
+        checks = self._checks
         if checks.are_clean(arrays):
             return Joined(arrays, arrays, None, rows)
         try:
@@ -122,7 +137,7 @@ class Batcher:
         good: list[Call] = []
         for call in calls:
             try:
-                self._slot.checks.apply(call.arrays, call.rows)
+                self._checks.apply(call.arrays, call.rows)
             except SignalboxError as own:
                 self._settler.refuse(call, own)
             else:
@@ -131,32 +146,43 @@ class Batcher:
         return self._join(calls) if calls else None
 
     def _start(self, calls: list[Call], joined: Joined) -> None:
-        build = self._slot.build
-        if build.estimate_us(joined.rows) <= INLINE_US:
+        if self._build.estimate_us(joined.rows) <= INLINE_US:
             self._run_inline(calls, joined)
             return
         self.running = calls
-        future = self._threads.submit(_timed_run, self._slot, joined)
+        future = self._threads.submit(_timed_run, self._build, joined)
         future.add_done_callback(lambda done: self._loop.call_soon_threadsafe(self._finish, done, calls, joined))
 
     def _run_inline(self, calls: list[Call], joined: Joined) -> None:
         try:
-            outputs, run_s = _timed_run(self._slot, joined)
+            outputs, run_s = _timed_run(self._build, joined)
         except SignalboxError as error:
             self._fail(calls, error)
             return
-        self._settler.settle(self._slot, calls, joined, outputs, run_s)
+        self._settler.settle(_slot_of(calls), calls, joined, outputs, run_s)
 
     def _finish(self, future: Future[tuple[list[Array], float]], calls: list[Call], joined: Joined) -> None:
         self.running = []
+        try:
+            self._take(future, calls, joined)
+        except Exception:  # the edge, as in _flush
+            logger.exception("A batch of %s failed.", calls[0].route.endpoint)
+            self._give_up(calls)
+        if self.pending and not self._scheduled:
+            self._flush()
+
+    def _take(self, future: Future[tuple[list[Array], float]], calls: list[Call], joined: Joined) -> None:
         try:
             outputs, run_s = future.result()
         except SignalboxError as error:
             self._fail(calls, error)
         else:
-            self._settler.settle(self._slot, calls, joined, outputs, run_s)
-        if self.pending and not self._scheduled:
-            self._flush()
+            self._settler.settle(_slot_of(calls), calls, joined, outputs, run_s)
+
+    def _give_up(self, calls: list[Call]) -> None:
+        self.running = []
+        for call in calls:
+            self._settler.refuse(call, Failed("Signalbox failed on this request. The server's log has the details."))
 
     def _fail(self, calls: list[Call], error: SignalboxError) -> None:
         """The model failed. In a batch one call's rows may be to blame, so each then runs alone."""
@@ -170,9 +196,17 @@ class Batcher:
                 self._run_inline(alone, joined)
 
 
-def _timed_run(slot: Slot, joined: Joined) -> tuple[list[Array], float]:
+def _slot_of(calls: list[Call]) -> Slot:
+    """Give the slot that the calls were queued for."""
+    slot = calls[0].slot
+    if slot is None:
+        raise ValueError("a call without a slot was queued")
+    return slot
+
+
+def _timed_run(build: OnnxBuild, joined: Joined) -> tuple[list[Array], float]:
     start = time.perf_counter()
-    outputs = slot.build.run_split(joined.arrays, joined.rows)
+    outputs = build.run_split(joined.arrays, joined.rows)
     return outputs, time.perf_counter() - start
 
 

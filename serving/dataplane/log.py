@@ -10,6 +10,7 @@ import logging
 import threading
 from collections import deque
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import psycopg
@@ -40,11 +41,12 @@ class PredictionLog:
     def __init__(self, link: Link, spool: Spool) -> None:
         self._link, self._spool = link, spool
         self._entries: deque[Entry] = deque()
+        self._waiting: deque[Path] = deque()
         self._wake = threading.Event()
         self._stopping = False
         self._thread = threading.Thread(target=self._run, name="prediction-log", daemon=True)
         self.lost_predictions = 0
-        self.spooled_segments = len(spool.waiting())
+        self.spooled_segments = spool.count()
 
     def start(self) -> None:
         self._thread.start()
@@ -70,25 +72,39 @@ class PredictionLog:
         self._link.close()
 
     def _turn(self) -> None:
-        try:
-            self._drain()
-            self._flush()
-        except Exception:  # the log's thread must outlive whatever one batch does to it
-            logger.exception("Writing the prediction log failed.")
+        for part in (self._drain, self._flush):  # a spool that cannot be drained must not keep what is new from being written
+            try:
+                part()
+            except Exception:  # the log's thread must outlive whatever one batch does to it
+                logger.exception("Writing the prediction log failed.")
 
     def _flush(self) -> None:
         entries = [self._entries.popleft() for _ in range(len(self._entries))]
         if not entries:
             return
+        segments: list[Segment] = []
+        good: list[Entry] = []
+        bad: list[Entry] = []
+        for slot, group in _by_slot(entries):
+            try:
+                segments.append(columns.segment_of(slot, [batch for _, batch, _ in group]))
+                good += group
+            except Exception:  # what one slot answered must not cost the others their log
+                logger.exception("Predictions of %s %s cannot be logged.", slot.endpoint_name, slot.name)
+                bad += group
         safe = False
         try:
-            safe = self._write([columns.segment_of(slot, batches) for slot, batches in _by_slot(entries)])
+            safe = self._write(segments)
         finally:
-            if not safe:
-                self.lost_predictions += sum(len(batch.ids) for _, batch, _ in entries)
-            for _, _, on_written in entries:
-                if on_written is not None:
-                    on_written(safe)
+            self._tell(good, safe=safe)
+            self._tell(bad, safe=False)
+
+    def _tell(self, entries: list[Entry], *, safe: bool) -> None:
+        if not safe:
+            self.lost_predictions += sum(len(batch.ids) for _, batch, _ in entries)
+        for _, _, on_written in entries:
+            if on_written is not None:
+                on_written(safe)
 
     def _write(self, segments: list[Segment]) -> bool:
         """Insert, or spool when Postgres is away; False when neither can be done."""
@@ -116,27 +132,36 @@ class PredictionLog:
         if not self.spooled_segments:
             return
         with self._spool.draining() as mine:
-            waiting = self._spool.waiting()
-            self.spooled_segments = len(waiting)
-            for path in waiting[:_DRAINED_AT_ONCE] if mine else ():
-                segment = self._spool.read(path)
-                if segment is None:
-                    continue
-                try:
-                    self._link.run(lambda connection, segment=segment: _insert(connection, [segment]))  # type: ignore[misc]  # a bound default
-                except Away:
+            if not mine:
+                return
+            if not self._waiting:  # listed once per round: after an hour without Postgres there are a hundred thousand
+                self._waiting.extend(self._spool.waiting())
+                self.spooled_segments = len(self._waiting)
+            for _ in range(min(_DRAINED_AT_ONCE, len(self._waiting))):
+                if not self._drain_one(self._waiting[0]):
                     return
-                except (psycopg.DataError, psycopg.IntegrityError):
-                    logger.exception("Postgres refuses the spooled segment %s; it is put aside.", segment.id)
-                    self._spool.put_aside(path)
-                    continue
-                except psycopg.Error:
-                    return
-                path.unlink(missing_ok=True)
+                self._waiting.popleft()
+                self.spooled_segments = max(0, self.spooled_segments - 1)
+
+    def _drain_one(self, path: Path) -> bool:
+        """Insert one spooled segment; False when Postgres takes none now."""
+        segment = self._spool.read(path)
+        if segment is None:
+            return True
+        try:
+            self._link.run(lambda connection: _insert(connection, [segment]))
+        except (psycopg.DataError, psycopg.IntegrityError):
+            logger.exception("Postgres refuses the spooled segment %s; it is put aside.", segment.id)
+            self._spool.put_aside(path)
+            return True
+        except (Away, psycopg.Error):
+            return False
+        path.unlink(missing_ok=True)
+        return True
 
     def look_for_spooled(self) -> None:
         """Count what lies in the spool, also of processes that have died."""
-        self.spooled_segments = len(self._spool.waiting())
+        self.spooled_segments = self._spool.count()
 
 
 def _insert(connection: psycopg.Connection[Any], segments: list[Segment]) -> None:
@@ -145,8 +170,9 @@ def _insert(connection: psycopg.Connection[Any], segments: list[Segment]) -> Non
         cursor.executemany(_INSERT, rows)
 
 
-def _by_slot(entries: list[Entry]) -> list[tuple[Slot, list[Batch]]]:
-    groups: dict[int, tuple[Slot, list[Batch]]] = {}
-    for slot, batch, _ in entries:
-        groups.setdefault(id(slot), (slot, []))[1].append(batch)
+def _by_slot(entries: list[Entry]) -> list[tuple[Slot, list[Entry]]]:
+    groups: dict[int, tuple[Slot, list[Entry]]] = {}
+    for entry in entries:
+        slot = entry[0]
+        groups.setdefault(id(slot), (slot, []))[1].append(entry)
     return list(groups.values())

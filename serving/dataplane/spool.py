@@ -68,6 +68,11 @@ class Spool:
         """Give the spooled files, oldest first."""
         return sorted(self._folder.glob(f"*{_SUFFIX}"))
 
+    def count(self) -> int:
+        """Give how many files wait."""
+        with os.scandir(self._folder) as entries:
+            return sum(entry.name.endswith(_SUFFIX) for entry in entries)
+
     def read(self, path: Path) -> Segment | None:
         """Read one file; None if another process has drained it. A damaged one is put aside."""
         try:

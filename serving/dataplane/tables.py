@@ -33,6 +33,8 @@ logger = logging.getLogger(__name__)
 _POLL_S = 1.0
 _RETRY_FAILED_S = 5.0
 _CRASHES = 2
+_AT_ONCE_S = 1.0
+"""Markers closer together than this are one crash: processes that were ended together, say by a power cut."""
 _CRASH_MEMORY_S = 3600
 _LATEST = """
 SELECT revision, CASE WHEN revision <> %s THEN document END FROM serving_publishedtable ORDER BY revision DESC LIMIT 1
@@ -59,6 +61,7 @@ class TableFollower:
     def stop(self) -> None:
         self._stopping.set()
         self._thread.join(timeout=3)
+        self._store.end_loading()
 
     def _run(self) -> None:
         while not self._stopping.is_set():
@@ -126,6 +129,9 @@ class TableFollower:
             except (LoadFailed, RunFailed) as error:
                 logger.error("%s version %d cannot be served: %s", entry.model, entry.version, error.message)  # noqa: TRY400  # the text says it all
                 errors[entry.digest] = error.message
+            except Exception as error:  # one build's failure must not keep the table, with its keys and roll backs, from the others
+                logger.exception("%s version %d cannot be served.", entry.model, entry.version)
+                errors[entry.digest] = f"Loading it failed: {type(error).__name__}: {error}"
         routes = Routes(table, builds, errors, self._engine.routes)
         done: Future[None] = Future()
 
@@ -201,17 +207,25 @@ class BuildStore:
 
     def _refuse_killer(self, digest: str) -> None:
         """A marker that a dead process left says that it died while loading this build."""
-        dead = 0
+        times: list[float] = []
         for marker in self._markers.glob(f"{digest}.*"):
             if _is_running(int(marker.suffix[1:])):
                 continue
             with contextlib.suppress(FileNotFoundError):
-                if time.time() - marker.stat().st_mtime > _CRASH_MEMORY_S:
+                begun = marker.stat().st_mtime
+                if time.time() - begun > _CRASH_MEMORY_S:
                     marker.unlink()
                 else:
-                    dead += 1
-        if dead >= _CRASHES:
-            raise LoadFailed(f"Loading this build ended {dead} processes within the hour. Deploy another version.")
+                    times.append(begun)
+        times.sort()
+        crashes = sum(place == 0 or begun - times[place - 1] > _AT_ONCE_S for place, begun in enumerate(times))
+        if crashes >= _CRASHES:
+            raise LoadFailed(f"Loading this build ended processes {crashes} times within the hour. Deploy another version.")
+
+    def end_loading(self) -> None:
+        """Take this process's markers away: it ends because it was asked to, not because of a build."""
+        for marker in self._markers.glob(f"*.{os.getpid()}"):
+            marker.unlink(missing_ok=True)
 
     def forget_all_but(self, digests: set[str]) -> None:
         for path in self._copies.iterdir():

@@ -2,16 +2,30 @@
 
 from __future__ import annotations
 
+import asyncio
+import gc
+import os
 import threading
+import time
+import weakref
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from pathlib import Path
 
 import httpx
 import pytest
 
-from serving.table import RouteTable
+from core.ids import uuid7
+from serving.dataplane.counts import TrafficCounts
+from serving.dataplane.engine import Engine
+from serving.dataplane.live import Builds, LoadedBuild, Routes
+from serving.dataplane.log import PredictionLog
+from serving.dataplane.postgres import Link
+from serving.dataplane.spool import Spool
+from serving.runtimes.onnx import OnnxBuild
+from serving.table import BuildEntry, RouteTable
 from tests.dataplane import models
-from tests.dataplane.conftest import HEADERS, Log, Plane, endpoint, table, wait_for
+from tests.dataplane.conftest import HEADERS, NO_DATABASE, Log, Plane, endpoint, table, wait_for
 
 # The data plane writes with connections of its own; the mark has the test database made.
 pytestmark = pytest.mark.django_db
@@ -137,12 +151,60 @@ def test_a_build_that_killed_two_processes_is_not_loaded_again(plane: Plane) -> 
     plane.keep(table([one, two], [endpoint("sum", one), endpoint("bad", two)]))
     markers = plane.var_dir / "dataplane" / "loading"
     markers.mkdir(parents=True)
-    for pid in (2**22 - 1, 2**22 - 2):
-        (markers / f"{two.digest}.{pid}").touch()
+    for pid, seconds_ago in ((2**22 - 1, 10), (2**22 - 2, 5)):
+        marker = markers / f"{two.digest}.{pid}"
+        marker.touch()
+        os.utime(marker, (time.time() - seconds_ago,) * 2)
     plane.start()
     assert _answer(plane).status_code == 200
     assert _answer(plane, "bad").status_code == 503
-    assert "ended 2 processes within the hour" in plane.log_text()
+    assert "ended processes 2 times within the hour" in plane.log_text()
+
+
+def test_a_power_cut_while_two_processes_load_a_build_counts_as_one_crash(plane: Plane) -> None:
+    one = models.regressor(plane.artifacts)
+    plane.keep(table([one], [endpoint("sum", one)]))
+    markers = plane.var_dir / "dataplane" / "loading"
+    markers.mkdir(parents=True)
+    for pid in (2**22 - 1, 2**22 - 2):
+        (markers / f"{one.digest}.{pid}").touch()
+    plane.start()
+    assert _answer(plane).status_code == 200
+
+
+def test_a_file_that_cannot_be_read_keeps_no_other_change_from_going_live(plane_with_log: Plane, log: Log) -> None:
+    one, two = models.regressor(plane_with_log.artifacts), models.regressor(plane_with_log.artifacts, version=2)
+    log.publish(table([one], [endpoint("sum", one)]))
+    plane_with_log.start()
+    path = next(plane_with_log.artifacts.rglob(two.digest))
+    path.unlink()
+    path.mkdir()
+    log.publish(table([one, two], [endpoint("sum", one), endpoint("new", two)], keys=()))
+    wait_for(lambda: _answer(plane_with_log).status_code == 401, "the key to go", timeout_s=3)
+
+
+def test_a_build_that_left_its_slot_leaves_the_memory(tmp_path: Path) -> None:
+    one, two = models.regressor(tmp_path), models.regressor(tmp_path, version=2)
+    loop = asyncio.new_event_loop()
+    engine = Engine(PredictionLog(Link(NO_DATABASE, "tests"), Spool(tmp_path / "spool")), TrafficCounts(uuid7()), loop)
+
+    def adopt(entry: BuildEntry) -> weakref.ref[OnnxBuild]:
+        builds = Builds()
+        builds.add(LoadedBuild(entry, OnnxBuild(next(tmp_path.rglob(entry.digest)).read_bytes(), entry.signature)))
+        engine.adopt(Routes(table([entry], [endpoint("sum", entry)]), builds, {}, engine.routes))
+        assert engine.routes is not None
+        return weakref.ref(engine.routes.endpoints["sum"].slots[0].build)
+
+    try:
+        first = adopt(one)
+        gc.collect()
+        gc.freeze()  # as the follower does: what is frozen is freed by its last reference or never
+        adopt(two)
+        assert first() is None
+    finally:
+        gc.unfreeze()
+        engine.close()
+        loop.close()
 
 
 def test_sigterm_takes_readiness_away_first_and_fails_no_request(plane: Plane) -> None:
