@@ -15,7 +15,7 @@ from typing import Any
 from uuid import UUID
 
 from celery import current_app
-from django.db import DatabaseError, IntegrityError, connection, transaction
+from django.db import DatabaseError, IntegrityError, InterfaceError, connection, transaction
 from django.db.models import F, QuerySet
 from django.db.models.functions import Now
 from kombu.exceptions import OperationalError
@@ -83,7 +83,7 @@ def run(job_id: str, work: Callable[[Job], None]) -> bool:
         return False
     except Exception as error:
         logger.exception("Job %s (%s) failed on attempt %s.", job.id, job.kind, job.attempt)
-        _put_back(job, f"{type(error).__name__}: {error}")
+        _put_back(job, _storable(f"{type(error).__name__}: {error}"))
         return False
     return finish(job) or Job.objects.filter(id=job.id, state=Job.State.DONE, attempt=job.attempt).exists()
 
@@ -107,8 +107,11 @@ def renew(job: Job) -> None:
 
 def sweep() -> int:
     """Take back expired leases and ring again for what is queued too long; gives the number of bells."""
-    for job_id in Job.objects.filter(state=Job.State.RUNNING, lease_until_at__lt=Now()).values_list("id", flat=True):
-        _take_back(job_id)
+    for job_id in list(Job.objects.filter(state=Job.State.RUNNING, lease_until_at__lt=Now()).values_list("id", flat=True)):
+        try:
+            _take_back(job_id)
+        except Exception:  # one job that cannot be ended must not keep the others waiting
+            logger.exception("Job %s cannot be taken back.", job_id)
     waiting = Job.objects.filter(state=Job.State.QUEUED, due_at__lt=Now() - QUEUED_TOO_LONG).order_by("due_at")[:_BELLS]
     for job in waiting:
         ring(job.kind, job.id)
@@ -117,6 +120,11 @@ def sweep() -> int:
 
 def _ours(job: Job) -> QuerySet[Job]:
     return Job.objects.filter(id=job.id, state=Job.State.RUNNING, attempt=job.attempt)
+
+
+def _storable(text: str) -> str:
+    """Postgres takes neither NUL nor half of a surrogate pair, and an error's text may hold any bytes of a file."""
+    return text.replace("\0", "\ufffd").encode("utf-8", "replace").decode()
 
 
 def _put_back(job: Job, error: str) -> None:
@@ -178,6 +186,6 @@ def _renewed(job: Job) -> Iterator[None]:
 def _try_to_renew(job: Job) -> None:
     try:
         renew(job)
-    except DatabaseError:
+    except (DatabaseError, InterfaceError):
         logger.warning("The lease of job %s cannot be renewed: the database is away.", job.id)
         connection.close()

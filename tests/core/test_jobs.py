@@ -144,6 +144,32 @@ def test_ends_a_job_dead_whose_worker_was_lost_three_times(db, monkeypatch):
     assert (job.state, told) == ("dead", ["The worker was lost three times."])
 
 
+def test_one_job_that_cannot_be_ended_keeps_no_other_waiting(db, bells, monkeypatch):
+    def fail(job: Job) -> None:
+        raise ValueError("this job cannot be ended")
+
+    monkeypatch.setitem(jobs.on_dead, KIND, fail)
+    bad, good = jobs.enqueue(kind=KIND, subject="a"), jobs.enqueue(kind=KIND, subject="b")
+    lost = {"state": "running", "lease_until_at": Now() - timedelta(seconds=1)}
+    Job.objects.filter(id=bad.id).update(attempt=3, **lost)
+    Job.objects.filter(id=good.id).update(attempt=1, **lost)
+    jobs.sweep()
+    good.refresh_from_db()
+    bad.refresh_from_db()
+    assert (good.state, bad.state) == ("queued", "running")
+
+
+def test_keeps_the_error_of_a_job_whatever_bytes_it_quotes(db):
+    job = jobs.enqueue(kind=KIND, subject="a")
+
+    def fail(_: Job) -> None:
+        raise ValueError("the file says \0 and \ud800")
+
+    assert not jobs.run(str(job.id), fail)
+    job.refresh_from_db()
+    assert (job.state, job.error) == ("queued", "ValueError: the file says \ufffd and ?")
+
+
 def test_leaves_a_running_job_with_a_good_lease_alone(db):
     job = jobs.enqueue(kind=KIND, subject="a")
     Job.objects.filter(id=job.id).update(state="running", attempt=1, lease_until_at=Now() + timedelta(seconds=5))
