@@ -131,6 +131,8 @@ def _end_orphan(data: Path) -> None:
     while _is_postgres(pid, data) and time.monotonic() < deadline:
         os.kill(pid, signal.SIGINT)
         time.sleep(0.1)
+    if _is_postgres(pid, data):  # two servers on one data folder would destroy it
+        raise Unavailable(f"The database of an earlier start still runs as process {pid} and does not end. End it, then start again.")
     pid_file.unlink(missing_ok=True)
 
 
