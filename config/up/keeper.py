@@ -77,7 +77,9 @@ class Keeper:
             return self._launch()
         except (SignalboxError, OSError) as error:
             logger.warning("%s did not start: %s", self.name, error)
-            return None
+        except Exception:  # whatever it is: without its keeper the process would stay away for good
+            logger.exception("%s did not start.", self.name)
+        return None
 
     def _end_group(self) -> None:
         """Nothing that it started may stay: every child of ours leads its own process group."""

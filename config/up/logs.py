@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 from pathlib import Path
 from typing import BinaryIO
@@ -16,9 +17,21 @@ def open_log(folder: Path, name: str) -> BinaryIO:
 
 
 def trim(folder: Path) -> None:
-    """Copy each log that grew too long to ``.1`` and empty it in place; its writer needs no notice."""
+    """Copy each log that grew too long to ``.1`` and empty it in place; its writer needs no notice.
+
+    With the disk full the copy is given up: an empty log is worth more then.
+    """
     for log in folder.glob("*.log"):
-        if log.stat().st_size > LIMIT_BYTES:
-            shutil.copyfile(log, log.with_suffix(".log.1"))
-            with log.open("r+b") as file:
-                file.truncate(0)
+        with contextlib.suppress(OSError):
+            if log.stat().st_size > LIMIT_BYTES:
+                _keep_one(log)
+                with log.open("r+b") as file:
+                    file.truncate(0)
+
+
+def _keep_one(log: Path) -> None:
+    copy = log.with_suffix(".log.1")
+    try:
+        shutil.copyfile(log, copy)
+    except OSError:
+        copy.unlink(missing_ok=True)

@@ -26,6 +26,8 @@ from core.embedded.server import Server, last_lines
 from core.environment import ROOT, Environment
 from core.errors import SignalboxError, Unavailable
 
+logger = logging.getLogger(__name__)
+
 EVERY_S = 1.0
 DEMO_STOPPED = "demo.stopped"
 
@@ -89,7 +91,10 @@ class Supervisor:
         """Start everything, say so, then look after what changes while it runs."""
         click.echo(block(self.environment, await self._start()))
         while True:
-            await self._follow_the_demo()
+            try:
+                await self._follow_the_demo()
+            except OSError as error:  # no process or no disk to be had just now; the rest goes on
+                logger.warning("The demo did not start: %s", error)
             logs.trim(self.log_dir)
             await asyncio.sleep(EVERY_S)
 
@@ -179,8 +184,8 @@ class Supervisor:
         return self._keep(Keeper(name, launch, stage, stop_signal))
 
     def _keep(self, keeper: Keeper) -> Keeper:
-        self._keepers.append(keeper)
         keeper.start()
+        self._keepers.append(keeper)
         return keeper
 
     def _launch(self, one: part.Part) -> subprocess.Popen[bytes]:
