@@ -31,6 +31,11 @@ def generate() -> ParsedKey:
     return ParsedKey(identifier, _base62(secrets.randbits(256), _SECRET_LENGTH))
 
 
+def derived(identifier: str, seed: bytes) -> ParsedKey:
+    """Make the key that follows from ``seed``, 32 secret bytes: the same one every time."""
+    return ParsedKey(identifier, _base62(int.from_bytes(seed), _SECRET_LENGTH))
+
+
 def text_of(key: ParsedKey) -> str:
     """Write the key as its holder gets it."""
     return f"sbx_{key.id}_{key.secret}{_checksum(key)}"

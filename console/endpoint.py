@@ -31,14 +31,15 @@ _RECENT_COLUMNS = 8
 @require_safe
 @page
 def view(request: HttpRequest, name: str) -> HttpResponse:
-    """Answer the whole page."""
+    """Answer the whole page. Twenty queries at most, whatever the number of slots."""
     actor = _viewer(request, name)
     detail = endpoint_detail(name)
-    context = shown(actor, detail) | traffic_context(detail, _summary(detail)) | _side(detail)
+    known = _known(detail)
+    context = shown(actor, detail) | traffic_context(detail, _summary(detail)) | _side(detail, known)
     context |= {
         "windows": tuple(WINDOWS),
         "window": _window(request),
-        "drift": tile(lambda: monitored.drift_overview(name, hours=HOURS)),
+        "drift": tile(lambda: monitored.drift_overview(name, hours=HOURS, known=known)),
         "recent": _RECENT_COLUMNS,
     }
     return render(request, "endpoint/page.html", context)
@@ -67,7 +68,7 @@ def side(request: HttpRequest, name: str) -> HttpResponse:
     """Answer the checks and the activity."""
     actor = _viewer(request, name)
     detail = endpoint_detail(name)
-    return answer(request, "endpoint/_side.html", shown(actor, detail) | _side(detail))
+    return answer(request, "endpoint/_side.html", shown(actor, detail) | _side(detail, _known(detail)))
 
 
 @require_safe
@@ -118,9 +119,14 @@ def _summary(detail: EndpointDetail) -> TrafficSummary | None:
     return tile(lambda: traffic_summary(detail.name)).value
 
 
-def _side(detail: EndpointDetail) -> dict[str, Any]:
+def _known(detail: EndpointDetail) -> monitored.Known | None:
+    """Read once what the tiles of monitoring share; where that fails, each tile fails alone."""
+    return tile(lambda: monitored.known_of(detail.name)).value
+
+
+def _side(detail: EndpointDetail, known: monitored.Known | None) -> dict[str, Any]:
     entries = tile(lambda: ledger_page(endpoint=detail.name, limit=_ACTIVITY))
-    return {"readiness": tile(lambda: readiness.of(detail)), "activity": entries}
+    return {"readiness": tile(lambda: readiness.of(detail, known)), "activity": entries}
 
 
 def _viewer(request: HttpRequest, name: str) -> Actor:

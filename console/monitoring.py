@@ -81,6 +81,7 @@ def endpoint(request: HttpRequest, name: str) -> HttpResponse:
     if grid.value is not None:
         context |= _heat(grid.value)
     context |= {"performance": tile(lambda: _performance(name, hours)), "quality": tile(lambda: queries.data_quality(name, hours, version=version))}
+    context |= {"false_alarms": tile(lambda: queries.false_alarms(name))}
     context |= {"first_request": f"curl -H 'Authorization: Bearer <key>' {settings.ENVIRONMENT.predict_url}/v2/models/{name}"}
     context |= {"outcome_command": _OUTCOMES.format(console=settings.ENVIRONMENT.console_url)}
     return render(request, "monitoring/endpoint.html", context)

@@ -4,7 +4,24 @@ from __future__ import annotations
 
 from django.urls import URLPattern, path
 
-from console import alert, alerts, audit, compare, feature, keys, model, models, monitoring, people, register, settings_page, sign_in, system, version
+from console import (
+    alert,
+    alerts,
+    audit,
+    compare,
+    feature,
+    keys,
+    model,
+    models,
+    monitoring,
+    people,
+    reference,
+    register,
+    settings_page,
+    sign_in,
+    system,
+    version,
+)
 
 urlpatterns: list[URLPattern] = [
     path("sign-in/", sign_in.sign_in, name="sign-in"),
@@ -31,6 +48,7 @@ urlpatterns: list[URLPattern] = [
     path("monitoring/<str:name>/evaluate/", monitoring.evaluate, name="monitoring-evaluate"),
     path("monitoring/<str:name>/performance/", monitoring.performance_series, name="monitoring-performance"),
     path("monitoring/<str:name>/limits/", monitoring.rules, name="monitoring-rules"),
+    path("monitoring/<str:name>/reference/", reference.reference, name="monitoring-reference"),
     path("monitoring/<str:name>/features/<path:key>/series/<str:chart>/", feature.series, name="feature-series"),
     path("monitoring/<str:name>/features/<path:key>/mute/", feature.mute, name="feature-mute"),
     path("monitoring/<str:name>/features/<path:key>/", feature.feature, name="feature"),

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import csv
 import json
-from collections.abc import Iterator
 from datetime import UTC, datetime
-from typing import Any
 from uuid import UUID
 
 from django.conf import settings
@@ -23,11 +20,10 @@ from console.endpoint import shown
 from console.tiles import tile
 from core.errors import Invalid
 from monitoring.models import Outcome
-from serving.queries import EndpointDetail, Prediction, PredictionFilters, endpoint_detail, prediction, predictions_page
+from serving.export import export_predictions
+from serving.queries import EndpointDetail, PredictionFilters, endpoint_detail, prediction, predictions_page
 
-_MOST_EXPORTED = 10_000
 _PAGE = 50
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
 @require_safe
@@ -49,7 +45,6 @@ def view(request: HttpRequest, name: str) -> HttpResponse:
         "may_export": actor.may(Right.PREDICTIONS_EXPORT, f"endpoint:{name}"),
         "curl": _example(detail),
         "retention_days": settings.ENVIRONMENT.log_retention_days,
-        "most_exported": _MOST_EXPORTED,
     }
     return render(request, "predictions/page.html", context)
 
@@ -81,51 +76,11 @@ def one(request: HttpRequest, name: str, identifier: UUID) -> HttpResponse:
 @require_safe
 @page
 def export(request: HttpRequest, name: str) -> StreamingHttpResponse:
-    """Answer the filtered log as CSV, at most 10,000 rows, while it is read."""
-    actor = request_actor(request)
-    require(actor, Right.PREDICTIONS_EXPORT, f"endpoint:{name}")
-    endpoint_detail(name)
-    response = StreamingHttpResponse(_lines(name, _filters(request)), content_type="text/csv; charset=utf-8")
+    """Answer the filtered log as CSV while it is read."""
+    lines = export_predictions(actor=request_actor(request), endpoint=name, filters=_filters(request))
+    response = StreamingHttpResponse(lines, content_type="text/csv; charset=utf-8")
     response["Content-Disposition"] = f'attachment; filename="{name}-predictions.csv"'
     return response
-
-
-class _Echo:
-    """A file that gives back what is written to it, for the csv writer."""
-
-    def write(self, text: str) -> str:
-        return text
-
-
-def _lines(name: str, filters: PredictionFilters) -> Iterator[str]:
-    writer = csv.writer(_Echo())
-    cursor: str | None = None
-    header: list[str] = []
-    left = _MOST_EXPORTED
-    while left > 0:
-        found = predictions_page(name, filters=filters, cursor=cursor, limit=min(200, left))
-        for row in found.results:
-            if not header:
-                header = [*(f"in.{key}" for key in row.inputs), *(f"out.{key}" for key in row.outputs)]
-                yield str(writer.writerow(["prediction_id", "row", "received_at", "slot", "model", "version", "latency_ms", "flags", *header]))
-            yield str(writer.writerow(_cells(row, header)))
-        left -= len(found.results)
-        cursor = found.next
-        if cursor is None:
-            return
-
-
-def _cells(row: Prediction, header: list[str]) -> list[Any]:
-    values = {**{f"in.{key}": value for key, value in row.inputs.items()}, **{f"out.{key}": value for key, value in row.outputs.items()}}
-    fixed = [row.id, row.row, row.received_at.isoformat(), row.slot, row.model, row.version, row.latency_ms, " ".join(row.flags)]
-    return [*fixed, *(_cell(values.get(key)) for key in header)]
-
-
-def _cell(value: Any) -> Any:
-    """A spreadsheet must not take a text for a formula."""
-    if isinstance(value, str) and value.startswith(_FORMULA):
-        return f"'{value}"
-    return json.dumps(value) if isinstance(value, list | dict) else value
 
 
 def _filters(request: HttpRequest) -> PredictionFilters:

@@ -25,25 +25,26 @@ class Readiness:
     passed: int
 
 
-def of(detail: EndpointDetail) -> Readiness | None:
-    """Give the checks, or None where there is nothing to compare."""
+def of(detail: EndpointDetail, known: monitored.Known | None = None) -> Readiness | None:
+    """Give the checks, or None where there is nothing to compare. ``known`` saves reading again what the page has read."""
     live, candidate = detail.live, detail.candidate
     if live is None or candidate is None:
         return None
+    known = known or monitored.known_of(detail.name)
     since = max(candidate.deployed_at or now(), now() - _DAY)
     traffic = slots_since(detail.name, since)
-    summaries = monitored.performance_summary(detail.name)
+    summaries = monitored.performance_summary(detail.name, rule=known.rule)
     qualities = {(found.model, found.version): Quality(found.metric, found.value, found.n) for found in summaries}
-    rows = checks(*(_side(detail.name, slot, traffic, qualities) for slot in (live, candidate)))
+    drifts = monitored.output_psi(detail.name, [(slot.model, slot.version) for slot in (live, candidate)], known=known)
+    rows = checks(*(_side(slot, traffic, qualities, drifts) for slot in (live, candidate)))
     return Readiness(live, candidate, since, rows, passed(rows))
 
 
-def _side(endpoint: str, slot: SlotDetail, traffic: dict[tuple[str, int], Numbers], qualities: dict[tuple[str, int], Quality]) -> Side:
-    quality = qualities.get((slot.model, slot.version), Quality())
-    return Side(traffic.get((slot.name, slot.version)), quality, _prediction_psi(endpoint, slot))
-
-
-def _prediction_psi(endpoint: str, slot: SlotDetail) -> float | None:
-    """The largest PSI of the version's outputs in the newest window."""
-    grid = monitored.drift_overview(endpoint, hours=1, version=slot.version)
-    return max((row.psi for row in grid.rows if row.is_output and row.psi is not None), default=None)
+def _side(
+    slot: SlotDetail,
+    traffic: dict[tuple[str, int], Numbers],
+    qualities: dict[tuple[str, int], Quality],
+    drifts: dict[tuple[str, int], float | None],
+) -> Side:
+    version = (slot.model, slot.version)
+    return Side(traffic.get((slot.name, slot.version)), qualities.get(version, Quality()), drifts.get(version))

@@ -37,6 +37,7 @@ SECTIONS = (
     Section("keys", "Keys", "key-round", "/keys/", low=True),
     Section("people", "People", "users", "/people/", low=True),
     Section("system", "System", "server", "/system/", low=True),
+    Section("settings", "Settings", "settings", "/settings/", low=True),
     Section("api", "API", "braces", "/api/", low=True),
 )
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from django.db import DatabaseError, transaction
+from django.db import DatabaseError
 
 from core.errors import SignalboxError
 
@@ -26,8 +26,7 @@ class Tile(Generic[T]):
 def tile(read: Callable[[], T]) -> Tile[T]:
     """Read the value; an expected failure, or the database's, is kept for the tile to show."""
     try:
-        with transaction.atomic():  # so that a failed query does not spoil the next one
-            return Tile(read())
+        return Tile(read())
     except SignalboxError as error:
         return Tile(wrong=error.message)
     except DatabaseError:

@@ -2,35 +2,29 @@
 
 from __future__ import annotations
 
-import time
-from dataclasses import dataclass, field, replace
-from datetime import timedelta
+import re
+from dataclasses import dataclass, field
 from typing import Any
 
-import httpx
 from django.conf import settings
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.views.decorators.http import require_http_methods
 
-from access.actors import EVERYTHING, Actor
-from access.keys import create_key
+from access.actors import Actor
 from access.permissions import require
 from access.requests import request_actor
 from access.rights import Right
 from console import snippets
 from console.answers import page
 from console.endpoint import shown
-from core.clock import now
+from core.errors import Forbidden, SignalboxError
 from registry.signature import Feature, Kind
-from serving.queries import EndpointDetail, SlotDetail, endpoint_detail
+from serving import try_it
+from serving.queries import SlotDetail, endpoint_detail
 
-_KEY_LIFE = timedelta(hours=1)
-_KEY_REUSE_S = 3000.0
-_NEW_KEY_PATIENCE_S = 3.0
-_TIMEOUT_S = 15.0
-_keys: dict[tuple[str, str], tuple[float, str]] = {}
-"""(actor, endpoint) to (when it was issued, text): a key of this process, never stored, good for one hour and one endpoint."""
+_NAMED = re.compile(r"(?:[Ff]eature|Input) '([^']+)'")
+"""How the data plane names a feature in a refusal."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,8 +91,7 @@ def view(request: HttpRequest, name: str) -> HttpResponse:
     asked = request.POST.get("slot", "")
     answers: list[Answer] = []
     if request.method == "POST" and not wrong:
-        require(actor, Right.PREDICT, f"endpoint:{name}")
-        answers = _ask(actor, detail, [slot for slot in slots if asked in {"", slot.name}], row)
+        answers = [_ask(actor, name, slot, row) for slot in slots if asked in {"", slot.name}]
         wrong = _blamed(features, answers)
     url = settings.ENVIRONMENT.predict_url
     context |= {
@@ -144,49 +137,18 @@ def _shown(value: Any) -> Any:
     return str(value).lower() if isinstance(value, bool) else value
 
 
-def _ask(actor: Actor, detail: EndpointDetail, slots: list[SlotDetail], row: dict[str, Any]) -> list[Answer]:
-    """Ask each slot for its answer; the data plane is called as every client calls it."""
-    with httpx.Client(base_url=settings.ENVIRONMENT.predict_url, timeout=_TIMEOUT_S) as client:
-        client.headers["Authorization"] = f"Bearer {_key(actor, detail.name, client)}"
-        return [_one(client, detail.name, slot, row) for slot in slots]
-
-
-def _one(client: httpx.Client, name: str, slot: SlotDetail, row: dict[str, Any]) -> Answer:
-    started = time.perf_counter()
+def _ask(actor: Actor, endpoint: str, slot: SlotDetail, row: dict[str, Any]) -> Answer:
+    """Ask one slot; the data plane is called as every client calls it, and what it refuses is shown in its words."""
     try:
-        response = client.post(f"/v2/models/{name}/versions/{slot.version}/predict", json={"rows": [row]})
-        body = response.json()
-    except (httpx.HTTPError, ValueError) as error:
-        return Answer(slot, wrong=f"The data plane did not answer: {error or type(error).__name__}. The System page shows its processes.")
-    took_ms = (time.perf_counter() - started) * 1000
-    if response.status_code != 200:
-        return Answer(slot, took_ms, wrong=str(body.get("error", f"status {response.status_code}")))
-    return Answer(slot, took_ms, body["predictions"][0], body.get("prediction_id", ""))
-
-
-def _key(actor: Actor, endpoint: str, client: httpx.Client) -> str:
-    """Give a key that may predict at this endpoint for an hour; issued in the person's name, waited for until the data plane has it."""
-    kept = _keys.get((actor.id, endpoint))
-    if kept and time.monotonic() - kept[0] < _KEY_REUSE_S:
-        return kept[1]
-    issuer = replace(actor, rights={EVERYTHING: frozenset({Right.KEY_MANAGE})})
-    text = create_key(actor=issuer, name=f"Try it, {actor.name}", scopes=["predict"], endpoints=[endpoint], expires_at=now() + _KEY_LIFE).text
-    _keys[actor.id, endpoint] = (time.monotonic(), text)
-    _wait_until_known(client, endpoint, text)
-    return text
-
-
-def _wait_until_known(client: httpx.Client, endpoint: str, text: str) -> None:
-    until = time.monotonic() + _NEW_KEY_PATIENCE_S
-    while time.monotonic() < until:
-        try:
-            if client.get(f"/v2/models/{endpoint}", headers={"Authorization": f"Bearer {text}"}).status_code != 401:
-                return
-        except httpx.HTTPError:
-            return
-        time.sleep(0.05)
+        said = try_it.ask(actor=actor, endpoint=endpoint, rows=[row], slot=slot.name)
+    except Forbidden:
+        raise
+    except SignalboxError as error:
+        return Answer(slot, wrong=error.message)
+    return Answer(slot, said.took_ms, said.predictions[0], said.prediction_id)
 
 
 def _blamed(features: tuple[Feature, ...], answers: list[Answer]) -> dict[str, str]:
     """Put what the data plane says to the field it names."""
-    return {feature.name: answer.wrong for answer in answers for feature in features if answer.wrong and f"{feature.name}" in answer.wrong}
+    named = {name: answer.wrong for answer in answers for name in _NAMED.findall(answer.wrong)}
+    return {feature.name: named[feature.name] for feature in features if feature.name in named}

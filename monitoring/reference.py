@@ -27,8 +27,8 @@ def reference_for(endpoint: str, model: str, version: int) -> Reference | None:
     found = ours.order_by("-endpoint").first()
     if found is not None:
         return found
-    row = Version.objects.filter(model__name=model, number=version).first()
-    return ensure_reference(row) if row else None
+    sampled = Version.objects.filter(model__name=model, number=version, artifacts__role=Artifact.Role.REFERENCE).first()
+    return ensure_reference(sampled) if sampled else None
 
 
 def ensure_reference(version: Version) -> Reference | None:

@@ -11,6 +11,7 @@ from access.rights import RIGHTS_OF_SCOPE, Right
 from core.clock import now
 from registry.models import Build
 from registry.signature import Signature, Tensor
+from serving import console_key
 from serving.models import Endpoint, PublishedTable, Slot
 from serving.table import CHANNEL, BuildEntry, EndpointEntry, KeyEntry, Limits, RouteTable, SlotEntry, ValidationPolicy, encode
 
@@ -58,7 +59,7 @@ def compile_table(revision: int) -> RouteTable:
         published_at=now().timestamp(),
         endpoints=tuple(_endpoint_entry(endpoint, slots.get(endpoint.id, [])) for endpoint in endpoints),
         builds=tuple(builds.values()),
-        keys=_key_entries(),
+        keys=(*_key_entries(), console_key.entry()),
     )
 
 

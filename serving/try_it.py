@@ -2,31 +2,25 @@
 
 from __future__ import annotations
 
-import os
-import secrets
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import httpx
 from django.conf import settings
-from django.db import connection, transaction
 
-from access.actors import Actor, system
-from access.errors import KeyNotValid
-from access.keys import actor_of_key, create_key
+from access.actors import Actor
 from access.permissions import require
 from access.rights import Right
 from core.errors import Invalid, NotFound, SignalboxError, TooLarge, TooMany, Unavailable, Unprocessable
+from serving import console_key, routes
 from serving.errors import DataPlaneAway
 from serving.models import Slot
 
 TIMEOUT_S = 5.0
-# A key made just now reaches the data plane with the next route table, within a second.
+# A table published just now reaches the data plane within a second.
 _KEY_ARRIVES_WITHIN_S = 3.0
-_LOCK = 0x5197_A1B1
 _ERRORS: dict[int, type[SignalboxError]] = {400: Invalid, 404: NotFound, 413: TooLarge, 422: Unprocessable, 429: TooMany}
 
 
@@ -79,11 +73,13 @@ def _address() -> str:
 
 
 def _send(url: str, body: dict[str, Any]) -> httpx.Response:
-    headers = {"Authorization": f"Bearer {_key()}"}
+    headers = {"Authorization": f"Bearer {console_key.text()}"}
     deadline = time.monotonic() + _KEY_ARRIVES_WITHIN_S
     try:
         with httpx.Client(timeout=TIMEOUT_S, trust_env=False) as client:
             response = client.post(url, json=body, headers=headers)
+            if response.status_code == 401:  # the published table knows another secret key
+                routes.publish()
             while response.status_code == 401 and time.monotonic() < deadline:
                 time.sleep(0.1)
                 response = client.post(url, json=body, headers=headers)
@@ -105,36 +101,3 @@ def _body(response: httpx.Response) -> dict[str, Any]:
         return body
     said = body.get("error", "") if isinstance(body, dict) else ""
     raise _ERRORS.get(response.status_code, Unavailable)(said or f"The data plane answered {response.status_code} without a text.")
-
-
-def _key() -> str:
-    """Give the console's own key, which may predict and nothing else; made when there is none that is valid."""
-    path = settings.ENVIRONMENT.var_dir / "console.key"
-    text = _kept(path)
-    if text:
-        return text
-    with transaction.atomic(), connection.cursor() as cursor:
-        cursor.execute("SELECT pg_advisory_xact_lock(%s)", [_LOCK])
-        text = _kept(path)  # another process may have made it while this one waited
-        if not text:
-            text = create_key(actor=system("console"), name="console", scopes=["predict"]).text
-            _keep(path, text)
-    return text
-
-
-def _kept(path: Path) -> str:
-    try:
-        text = path.read_text().strip()
-        actor_of_key(text)
-    except (FileNotFoundError, KeyNotValid):
-        return ""
-    return text
-
-
-def _keep(path: Path, text: str) -> None:
-    """Write the key for this user's eyes only, whole or not at all."""
-    fresh = path.with_name(f"{path.name}.{secrets.token_hex(8)}")
-    descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "w") as file:
-        file.write(text)
-    fresh.replace(path)

@@ -20,6 +20,12 @@ def number(value: float | None, places: int | None = None) -> str:
     return f"{value:,.{places}f}".replace("-", MINUS)
 
 
+def counted(count: int, plural: str) -> str:
+    """Write how many: ``1 key``, ``2 keys``, ``1 person``, ``1,200 entries``."""
+    singular = {"people": "person"}.get(plural) or (f"{plural[:-3]}y" if plural.endswith("ies") else plural.removesuffix("s"))
+    return f"{number(count)} {singular if count == 1 else plural}"
+
+
 def percent(share: float | None, places: int = 0) -> str:
     """Write a share, 0 to 1, in percent."""
     return NOTHING if share is None else f"{number(share * 100, places)} %"

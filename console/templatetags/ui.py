@@ -157,7 +157,11 @@ def pager(context: RequestContext, following: str | None, shown: int | None = No
     later = query.copy()
     if following:
         later[key] = following
-    return {"first": first if request.GET.get(key) else "", "following": f"?{later.urlencode()}" if following else "", "shown": shown, "what": what}
+    return {
+        "first": first if request.GET.get(key) else "",
+        "following": f"?{later.urlencode()}" if following else "",
+        "text": "" if shown is None else formats.counted(shown, what),
+    }
 
 
 @register.inclusion_tag("components/segmented.html", takes_context=True)

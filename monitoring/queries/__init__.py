@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
-from monitoring.queries.alerts import alert_detail, alerts_page, endpoint_verdict, endpoint_verdicts, open_alert_count
+from monitoring.queries.alerts import alert_detail, alerts_page, endpoint_verdict, endpoint_verdicts, false_alarms, open_alert_count
 from monitoring.queries.features import data_quality, feature_detail
-from monitoring.queries.grid import drift_overview
+from monitoring.queries.grid import Known, drift_overview, known_of, output_psi, reference_info
 from monitoring.queries.results import performance_series, performance_summary
 
 __all__ = [
+    "Known",
     "alert_detail",
     "alerts_page",
     "data_quality",
     "drift_overview",
     "endpoint_verdict",
     "endpoint_verdicts",
+    "false_alarms",
     "feature_detail",
+    "known_of",
     "open_alert_count",
+    "output_psi",
     "performance_series",
     "performance_summary",
+    "reference_info",
 ]

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import reduce
+from operator import or_
 
 from django.db.models import Q
 
@@ -41,14 +44,28 @@ class Chosen:
     newest: datetime | None
 
 
-def drift_overview(endpoint: str, hours: int = 24, *, version: int | None = None) -> DriftGrid:
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What several reads of one endpoint begin with: its limits and its recent windows by (model, version)."""
+
+    rule: Rule
+    windows: dict[tuple[str, int], list[tuple[int, datetime, int]]]
+
+
+def known_of(endpoint: str) -> Known:
+    """Read it once for a page with several parts. Two queries."""
+    return Known(rule_of(endpoint), recent_versions(endpoint, now()))
+
+
+def drift_overview(endpoint: str, hours: int = 24, *, version: int | None = None, known: Known | None = None) -> DriftGrid:
     """Give the grid of ``hours`` hours up to now (at most 168), of ``version`` or the live one.
 
-    Five queries; fewer when there is nothing to show.
+    Five queries, three with ``known``; fewer when there is nothing to show.
     """
-    at, rule = now(), rule_of(endpoint)
+    at, known = now(), known or known_of(endpoint)
+    rule = known.rule
     starts = _hours(at, min(max(1, hours), 168))
-    chosen = choose(endpoint, version, rule, at)
+    chosen = choose(endpoint, version, rule, at, windows=known.windows)
     if chosen is None:
         return _empty(endpoint, starts, rule)
     reference = reference_for(endpoint, chosen.model, chosen.version)
@@ -76,14 +93,34 @@ def drift_overview(endpoint: str, hours: int = 24, *, version: int | None = None
     )
 
 
+def output_psi(endpoint: str, versions: Collection[tuple[str, int]], *, known: Known | None = None) -> dict[tuple[str, int], float | None]:
+    """Give the largest PSI among the outputs of each (model, version) in its newest judged window; None where none is. One query with ``known``."""
+    at, known = now(), known or known_of(endpoint)
+    newest: dict[tuple[str, int], tuple[int, datetime]] = {}
+    for key in versions:
+        judged = judged_windows(known.windows.get(key, []), minimum_rows=known.rule.minimum_rows, needed=known.rule.windows_in_a_row, at=at)
+        if judged:
+            newest[key] = judged[0], judged[1][0]
+    found: dict[tuple[str, int], float | None] = dict.fromkeys(versions)
+    wanted = [Q(model=model, version=version, level=level, start_at=start) for (model, version), (level, start) in newest.items()]
+    if not wanted:
+        return found
+    results = DriftResult.objects.filter(reduce(or_, wanted), endpoint=endpoint, feature__startswith="out.", psi__isnull=False)
+    for model, version, psi in results.exclude(verdict=Verdict.TOO_FEW).values_list("model", "version", "psi"):
+        found[model, version] = max(psi or 0.0, found[model, version] or 0.0)
+    return found
+
+
 def _hours(at: datetime, hours: int) -> tuple[datetime, ...]:
     newest = start_of(at, Level.HOUR)
     return tuple(newest - timedelta(hours=back) for back in range(hours - 1, -1, -1))
 
 
-def choose(endpoint: str, version: int | None, rule: Rule, at: datetime) -> Chosen | None:
+def choose(
+    endpoint: str, version: int | None, rule: Rule, at: datetime, *, windows: dict[tuple[str, int], list[tuple[int, datetime, int]]] | None = None
+) -> Chosen | None:
     """Choose the version to show: the named one, else the live one, else the one with the newest traffic. Two queries at most."""
-    windows = recent_versions(endpoint, at)
+    windows = recent_versions(endpoint, at) if windows is None else windows
     slots = Slot.objects.filter(endpoint__name=endpoint, build__isnull=False).select_related("build__version__model", "endpoint")
     filled = [(slot.build.version.model.name, slot.build.version.number, slot.name == slot.endpoint.live_slot) for slot in slots if slot.build]
     keys = {*windows, *((model, number) for model, number, _ in filled)}
@@ -177,7 +214,7 @@ def _rank(verdict: str) -> int:
 
 def _sentence(verdict: str, rows: tuple[DriftRow, ...], chosen: Chosen, rule: Rule, *, has_reference: bool) -> str:
     if not has_reference:
-        return f"v{chosen.version} has no reference: register it with sample rows, or set a reference from its traffic."
+        return f"v{chosen.version} has no reference: register it again with sample rows."
     if verdict == Verdict.TOO_FEW:
         return f"Not enough data: {chosen.window_n:,} of {rule.minimum_rows:,} rows."
     drifted = [row for row in rows if row.verdict in (Verdict.WATCH, Verdict.SEVERE) and not row.muted]
@@ -186,6 +223,11 @@ def _sentence(verdict: str, rows: tuple[DriftRow, ...], chosen: Chosen, rule: Ru
         window = _LEVEL_NAMES[Level(chosen.level or Level.HOUR)]
         return f"{count} differ from the reference in the last {window}, first of all {drifted[0].feature} (PSI {drifted[0].psi or 0:.2f})."
     return _TEXT[Verdict(verdict)]
+
+
+def reference_info(endpoint: str, model: str, version: int) -> ReferenceInfo | None:
+    """Tell what a version is compared with at ``endpoint``. Two queries at most, once its reference is made."""
+    return info_of(reference_for(endpoint, model, version))
 
 
 def info_of(reference: Reference | None) -> ReferenceInfo | None:

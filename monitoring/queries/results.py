@@ -89,9 +89,9 @@ def _coverage(n: int, predicted: int) -> float | None:
     return min(1.0, n / predicted) if predicted else None
 
 
-def performance_summary(endpoint: str, hours: int = 24) -> tuple[PerformanceSummary, ...]:
-    """Sum up the last ``hours`` per version, newest version first; also versions without any outcome. Four queries."""
-    at, rule = now(), rule_of(endpoint)
+def performance_summary(endpoint: str, hours: int = 24, *, rule: Rule | None = None) -> tuple[PerformanceSummary, ...]:
+    """Sum up the last ``hours`` per version, newest version first; also versions without any outcome. Four queries, three with ``rule``."""
+    at, rule = now(), rule or rule_of(endpoint)
     level = Level.FIVE_MINUTES if hours <= _LONGEST_FINE else Level.HOUR if hours <= _LONGEST_HOURLY else Level.DAY
     since = start_of(at - timedelta(hours=hours), level)
     windows = _windows(endpoint, level, since)

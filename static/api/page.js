@@ -6,7 +6,8 @@ SwaggerUIBundle({
   domNode: root,
   deepLinking: true,
   filter: true,
-  docExpansion: "none",
+  docExpansion: "list",
+  validatorUrl: null,
   presets: [SwaggerUIBundle.presets.apis],
   requestInterceptor(request) {
     if (new URL(request.url, location.href).origin === location.origin) {

@@ -64,7 +64,7 @@ def test_the_list_costs_the_same_for_one_and_for_thirty(
 ) -> None:
     client = client_of("viewer")
     client.get("/endpoints/")
-    with django_assert_num_queries(10) as few:
+    with django_assert_num_queries(8) as few:
         client.get("/endpoints/")
     for number in range(30):
         create_endpoint(actor=operator, name=f"e-{number}")
@@ -101,6 +101,19 @@ def test_the_ledger_tells_what_served_at_a_moment(client_of: ClientOf, endpoint:
     assert "<b>v12 100 %</b>" in client.get("/endpoints/churn-scorer/ledger/", {"at": moment}).content.decode()
     assert "there was no churn-scorer yet" in client.get("/endpoints/churn-scorer/ledger/", {"at": "2020-01-01T00:00"}).content.decode()
     assert "is no moment" in client.get("/endpoints/churn-scorer/ledger/", {"at": "yesterday"}).content.decode()
+
+
+def test_the_page_and_its_parts_cost_few_queries(client_of: ClientOf, judged: None, django_assert_max_num_queries: DjangoAssertNumQueries) -> None:
+    client = client_of("viewer")
+    client.get("/endpoints/churn-scorer/")
+    with django_assert_max_num_queries(19):
+        page = client.get("/endpoints/churn-scorer/").content.decode()
+    assert "Prediction drift" in page
+    assert 'id="drift"' in page
+    with django_assert_max_num_queries(14):
+        client.get("/endpoints/churn-scorer/side/", headers={"HX-Request": "true"})
+    with django_assert_max_num_queries(7):
+        client.get("/endpoints/churn-scorer/pulse/", headers={"HX-Request": "true"})
 
 
 def test_an_unknown_endpoint_is_404(client_of: ClientOf) -> None:

@@ -30,7 +30,16 @@ def ms(moment: datetime) -> int:
 
 
 def segment(
-    at: datetime, rows: int, *, slot: str = "blue", version: int = 12, endpoint: str = NAME, flags: int = 0, key: str = "app", per_request: int = 1
+    at: datetime,
+    rows: int,
+    *,
+    slot: str = "blue",
+    version: int = 12,
+    endpoint: str = NAME,
+    flags: int = 0,
+    key: str = "app",
+    per_request: int = 1,
+    contract: str = "=cmd()",
 ) -> list[UUID]:
     """Write a segment of ``rows`` a millisecond apart; row n has tenure n, and its request's id is ``r<n>``."""
     times = [at + timedelta(milliseconds=number) for number in range(rows)]
@@ -45,7 +54,7 @@ def segment(
         "key_id": [key] * rows,
         "flags": [flags] * rows,
     }
-    inputs = {"tenure": list(range(rows)), "contract": ["=cmd()" if number % 2 else None for number in range(rows)]}
+    inputs = {"tenure": list(range(rows)), "contract": [contract if number % 2 else None for number in range(rows)]}
     outputs = {"label": ["yes"] * rows, "probabilities": pa.array([[0.25, float("nan")]] * rows, pa.list_(pa.float32()))}
     PredictionSegment.objects.create(
         id=uuid7(ms(at)),

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import socket
-import stat
 
 import pytest
 from django.conf import settings
 
-from access.keys import actor_of_key, revoke_key
+from access.errors import KeyNotValid
+from access.keys import actor_of_key
 from access.models import ApiKey
-from access.rights import Right
 from core.errors import Forbidden, NotFound
-from serving import try_it
+from serving import console_key, try_it
+from serving.dataplane.keys import KeyRing
 from serving.errors import DataPlaneAway
 from tests.serving.conftest import newest_table
 
@@ -32,19 +32,15 @@ def test_says_so_when_no_data_plane_answers(endpoint, scientist, nobody_listens)
         try_it.ask(actor=scientist, endpoint="churn-scorer", rows=ROWS)
 
 
-def test_the_consoles_key_may_predict_and_nothing_else(endpoint, scientist, admin, nobody_listens):
-    for _ in range(2):
-        with pytest.raises(DataPlaneAway):
-            try_it.ask(actor=scientist, endpoint="churn-scorer", rows=ROWS)
-    path = settings.ENVIRONMENT.var_dir / "console.key"
-    actor = actor_of_key(path.read_text())
-    assert actor.rights == {"*": frozenset({Right.PREDICT})}
-    assert stat.S_IMODE(path.stat().st_mode) == 0o600
-    assert [key.name for key in newest_table().keys] == ["console"]
-    revoke_key(actor=admin, key_id=actor.id.removeprefix("key:"))
+def test_the_consoles_key_may_predict_and_nothing_else_and_stands_on_no_list(endpoint, scientist, nobody_listens):
     with pytest.raises(DataPlaneAway):
         try_it.ask(actor=scientist, endpoint="churn-scorer", rows=ROWS)
-    assert ApiKey.objects.filter(revoked_at=None).count() == 1
+    (entry,) = newest_table().keys
+    assert (entry.name, entry.scopes, entry.endpoints, entry.expires_at) == ("console", ("predict",), (), None)
+    assert KeyRing([entry]).check(f"Bearer {console_key.text()}".encode(), None) == entry
+    assert ApiKey.objects.count() == 0
+    with pytest.raises(KeyNotValid):
+        actor_of_key(console_key.text())
 
 
 def test_needs_the_right_to_predict(endpoint, viewer):

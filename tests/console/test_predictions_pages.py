@@ -1,0 +1,112 @@
+"""The prediction log through the front door: the list with its filters and cursor, one prediction, the export."""
+
+from __future__ import annotations
+
+import csv
+import io
+from datetime import timedelta
+from typing import Any
+from uuid import uuid4
+
+import pytest
+
+from access.models import AuditEntry
+from serving.models import Endpoint
+from serving.segments import FLAG_UNSEEN_CATEGORY
+from tests.conftest import ClientOf
+from tests.serving.test_predictions import BEGIN, segment
+
+PATH = "/endpoints/churn-scorer/predictions/"
+
+
+def rows(body: bytes) -> int:
+    return body.count(b'<th scope="row">')
+
+
+def exported(answer: Any) -> list[dict[str, str]]:
+    return list(csv.DictReader(io.StringIO(b"".join(answer.streaming_content).decode())))
+
+
+def test_filters_stand_in_the_address(client_of: ClientOf, endpoint: Endpoint) -> None:
+    segment(BEGIN, 3)
+    segment(BEGIN + timedelta(seconds=1), 2, slot="green", version=13, flags=FLAG_UNSEEN_CATEGORY)
+    client = client_of("viewer")
+
+    def found(**query: str) -> int:
+        answer = client.get(PATH, query)
+        assert answer.status_code == 200
+        return rows(answer.content)
+
+    assert (found(), found(slot="green"), found(version="12"), found(version="v13"), found(flagged="on")) == (5, 2, 3, 2, 2)
+    assert (found(request_id="r1"), found(request_id="r2", slot="green"), found(since="2026-11-22T12:00:01")) == (2, 0, 2)
+    assert found(until="2026-11-22T12:00:00") == 1
+    assert "No logged prediction matches" in client.get(PATH, {"slot": "green", "version": "12"}).content.decode()
+    page = client.get(PATH, {"slot": "green", "request_id": "r1"}).content.decode()
+    assert '<option value="green" selected>' in page
+    assert 'value="r1"' in page
+    assert "unseen category" in page
+    assert "1 prediction<" in page
+
+
+@pytest.mark.parametrize(("query", "text"), [({"version": "x"}, "is not a number"), ({"since": "soon"}, "Write it as"), ({"cursor": "x"}, "cursor")])
+def test_a_filter_that_is_none_is_refused_in_words(client_of: ClientOf, endpoint: Endpoint, query: dict[str, str], text: str) -> None:
+    answer = client_of("viewer").get(PATH, query)
+    assert answer.status_code == 400
+    assert text in answer.content.decode()
+
+
+def test_the_cursor_goes_on_with_the_filters(client_of: ClientOf, endpoint: Endpoint) -> None:
+    segment(BEGIN, 120)
+    segment(BEGIN, 9, slot="green", version=13)
+    client = client_of("viewer")
+    address, seen = f"{PATH}?slot=blue", []
+    while address:
+        answer = client.get(address)
+        seen += [(row.id, row.row) for row in answer.context["rows"].results]
+        following = answer.context["rows"].next
+        address = f"{PATH}?slot=blue&cursor={following}" if following else ""
+    assert len(seen) == len(set(seen)) == 120
+    assert "First page" in answer.content.decode()
+
+
+def test_an_endpoint_without_predictions_says_how_to_send_the_first(client_of: ClientOf, endpoint: Endpoint) -> None:
+    page = client_of("viewer").get(PATH).content.decode()
+    assert "No prediction yet" in page
+    assert "/v2/models/churn-scorer/predict" in page
+
+
+def test_one_prediction_shows_its_rows_its_way_and_its_outcome(client_of: ClientOf, endpoint: Endpoint) -> None:
+    (identifier,) = segment(BEGIN, 2, per_request=2, flags=FLAG_UNSEEN_CATEGORY)
+    page = client_of("viewer").get(f"{PATH}{identifier}/").content.decode()
+    for text in ("Row 0: yes", "Row 1: yes", "unseen category", "churn v12", "1.5 ms", "missing", str(identifier)):
+        assert text in page
+    assert "No outcome yet" in page
+    missing = client_of("viewer").get(f"{PATH}{uuid4()}/")
+    assert missing.status_code == 404
+    assert "no logged prediction" in missing.content.decode()
+
+
+def test_the_export_is_what_the_filters_show_and_runs_no_formula(client_of: ClientOf, endpoint: Endpoint) -> None:
+    segment(BEGIN, 3)
+    segment(BEGIN, 4, slot="green", version=13)
+    answer = client_of("scientist").get(f"{PATH}export.csv", {"slot": "blue"})
+    assert answer["Content-Disposition"] == 'attachment; filename="churn-scorer-predictions.csv"'
+    found = exported(answer)
+    assert [row["in.tenure"] for row in found] == ["2", "1", "0"]
+    assert "'=cmd()" in {row["in.contract"] for row in found}
+    assert AuditEntry.objects.filter(verb="export", subject_name="churn-scorer", actor_name="scientist").count() == 1
+
+
+@pytest.mark.parametrize("begins", ["=", "+", "-", "@", "\t", "\r"])
+def test_no_cell_begins_like_a_formula(client_of: ClientOf, endpoint: Endpoint, begins: str) -> None:
+    segment(BEGIN, 2, contract=f"{begins}SUM(A1:A9)")
+    found = exported(client_of("scientist").get(f"{PATH}export.csv"))
+    assert {row["in.contract"] for row in found if row["in.contract"]} == {f"'{begins}SUM(A1:A9)"}
+
+
+def test_a_viewer_may_look_and_is_told_what_an_export_needs(client_of: ClientOf, endpoint: Endpoint) -> None:
+    client = client_of("viewer")
+    assert "<code>predictions.export</code>" in client.get(PATH).content.decode()
+    refused = client.get(f"{PATH}export.csv")
+    assert refused.status_code == 403
+    assert "predictions.export" in refused.content.decode()
