@@ -14,6 +14,7 @@ from typing import IO
 
 import click
 import psycopg
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from config.cli.failures import Failure, Refused
 from config.up import lock
@@ -37,13 +38,13 @@ def backup(file: Path, *, as_json: bool) -> None:
     with _database() as url, _private_file(file) as out, tempfile.TemporaryDirectory() as folder:
         dump = Path(folder) / _DUMP
         click.echo("Writing the database", err=True)
-        _run("pg_dump", "--format=custom", "--no-owner", f"--file={dump}", f"--dbname={url}")
+        _run("pg_dump", "--format=custom", "--no-owner", f"--file={dump}", url=url)
         click.echo("Writing the model files", err=True)
         with tarfile.open(fileobj=out, mode="w") as tar:
             _add_manifest(tar, Path(folder))
             tar.add(dump, _DUMP)
             if environment().artifacts_dir.exists():
-                tar.add(environment().artifacts_dir, _ARTIFACTS)
+                tar.add(environment().artifacts_dir, _ARTIFACTS, filter=_without_incoming)
     size = file.stat().st_size
     click.echo(json.dumps({"file": str(file), "size_bytes": size}) if as_json else f"{file}: {size / 1e6:.1f} MB. Bring it back with: signalbox restore {file}")
 
@@ -63,7 +64,7 @@ def restore(file: Path, *, as_json: bool) -> None:
             # The "data" filter refuses paths that lead out of the folder, links and devices.
             tar.extractall(folder, filter="data")
         click.echo("Restoring the database", err=True)
-        _run("pg_restore", "--no-owner", "--single-transaction", "--exit-on-error", f"--dbname={url}", str(Path(folder) / _DUMP))
+        _run("pg_restore", "--no-owner", "--single-transaction", "--exit-on-error", str(Path(folder) / _DUMP), url=url)
         if (Path(folder) / _ARTIFACTS).exists():
             (Path(folder) / _ARTIFACTS).rename(artifacts)
     click.echo(json.dumps({"restored": str(file)}) if as_json else f"{file} is restored. Next: signalbox up")
@@ -107,13 +108,23 @@ def _add_manifest(tar: tarfile.TarFile, folder: Path) -> None:
     tar.add(path, _MANIFEST)
 
 
+def _without_incoming(member: tarfile.TarInfo) -> tarfile.TarInfo | None:
+    """Leave out the uploads that are just coming in: they go away while the tar is written."""
+    return None if member.name == f"{_ARTIFACTS}/incoming" else member
+
+
 def _has_tables(url: str) -> bool:
     with psycopg.connect(url) as connection:
         return connection.execute("SELECT 1 FROM pg_tables WHERE schemaname = 'public' LIMIT 1").fetchone() is not None
 
 
-def _run(name: str, *arguments: str) -> None:
-    ended = subprocess.run([str(postgres.binary(name)), *arguments], check=False, capture_output=True, text=True)
+def _run(name: str, *arguments: str, url: str) -> None:
+    """Run a program of PostgreSQL; the password goes through its environment, since everybody may read its arguments."""
+    parts = conninfo_to_dict(url)
+    password = parts.pop("password", None)
+    environ = {**os.environ, **({"PGPASSWORD": str(password)} if password else {})}
+    command = [str(postgres.binary(name)), f"--dbname={make_conninfo(**parts)}", *arguments]
+    ended = subprocess.run(command, check=False, capture_output=True, text=True, env=environ)
     if ended.returncode != 0:
         raise Failure(f"{name} failed: {ended.stderr.strip()}", next_command="signalbox doctor")
 
