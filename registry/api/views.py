@@ -16,6 +16,7 @@ from rest_framework.views import APIView
 from access.api.bodies import body_of, parameters_of
 from access.api.paging import PARAMETERS, answer, cursor_and_limit, paged
 from access.api.permissions import reading_needs
+from access.permissions import require
 from access.requests import request_actor
 from access.rights import Right
 from core.errors import TooLarge
@@ -88,6 +89,8 @@ class VersionsView(APIView):
         tags=["versions"],
     )
     def post(self, request: Request, name: str) -> Response:
+        # Before a byte of the body is read: whoever may not register must not fill the disk either.
+        require(request_actor(request), Right.MODEL_REGISTER, f"model:{name}")
         _refuse_large(request)
         form = body_of(request, serializers.VersionIn)
         file, sample = form.pop("file"), form.pop("sample", None)

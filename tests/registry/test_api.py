@@ -7,6 +7,7 @@ from collections.abc import Callable
 import pytest
 from django.conf import settings
 from django.core.files.uploadedfile import SimpleUploadedFile
+from django.core.files.uploadhandler import TemporaryFileUploadHandler
 from django.test import Client
 
 from access.keys import create_key
@@ -202,3 +203,10 @@ def test_asks_the_same_number_of_queries_for_3_and_30_rows(api, ready, rows, dja
         assert len(api.get(VERSIONS).json()["results"]) == rows
     with django_assert_num_queries(5):
         assert api.get(f"{VERSIONS}1/").status_code == 200
+
+
+def test_reads_no_file_of_a_key_that_may_not_register(client_of_scopes, monkeypatch):
+    read: list[object] = []
+    monkeypatch.setattr(TemporaryFileUploadHandler, "new_file", lambda *_: read.append(1))
+    answer = client_of_scopes("predict").post(VERSIONS, {"file": SimpleUploadedFile("model.joblib", b"x")})
+    assert (answer.status_code, answer.json()["code"], read) == (403, "forbidden", [])
