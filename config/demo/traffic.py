@@ -27,8 +27,9 @@ FIRST_REQUESTS = 600
 SHIFT_AFTER_S = 120.0
 # Most requests go to the first endpoint, so that its drift is seen soon.
 CHANCES = (0.7, 0.3)
-SHIFTED_FEATURE = "mean_texture"
-SHIFT_STRENGTH = 1.2
+# What the shift is: a new scanner reads the texture a quarter higher. Every other measure stays.
+SHIFTED_FEATURES = ("mean_texture", "texture_error", "worst_texture")
+SHIFT_FACTOR = 1.25
 OUTCOME_DELAY_S = (20.0, 60.0)
 OUTCOMES_EVERY_S = 5.0
 _AWAY_S = 2.0
@@ -37,21 +38,20 @@ _HEADERS = {"Signalbox-Demo": "1"}
 
 @dataclass(slots=True)
 class Caller:
-    """One endpoint's caller. ``usual`` and ``shifted`` are the chances of each row, before and after the shift."""
+    """One endpoint's caller: the rows that it sends before and after the shift, and what came true of each."""
 
     line: Line
     rows: list[dict[str, Any]]
+    shifted: list[dict[str, Any]]
     truths: list[Any]
-    usual: np.ndarray
-    shifted: np.ndarray
 
     @classmethod
     def of(cls, line: Line) -> Caller:
         """Prepare the rows as JSON: a missing value is null."""
         send = line.halves.send
-        rows = send.astype(object).where(send.notna(), None).to_dict("records")
-        usual = np.full(len(rows), 1 / len(rows))
-        return cls(line, rows, line.halves.send_truth.tolist(), usual, _reweighted(send) if SHIFTED_FEATURE in send else usual)
+        touched = [name for name in SHIFTED_FEATURES if name in send]
+        shifted = send.assign(**{name: send[name] * SHIFT_FACTOR for name in touched})
+        return cls(line, _records(send), _records(shifted), line.halves.send_truth.tolist())
 
 
 @dataclass(slots=True)
@@ -86,9 +86,9 @@ class Traffic:
             time.sleep(_AWAY_S)
 
     def _predict(self, caller: Caller) -> None:
-        chances = caller.shifted if time.time() >= self.shift_at else caller.usual
-        place = int(self._random.choice(len(caller.rows), p=chances))
-        answer = self.api.predict(caller.line.endpoint, {"rows": [caller.rows[place]]}, _HEADERS)
+        rows = caller.shifted if time.time() >= self.shift_at else caller.rows
+        place = int(self._random.integers(len(rows)))
+        answer = self.api.predict(caller.line.endpoint, {"rows": [rows[place]]}, _HEADERS)
         due = time.time() + self._random.uniform(*OUTCOME_DELAY_S)
         self._due.append((due, {"prediction_id": answer["prediction_id"], "value": caller.truths[place]}))
 
@@ -111,9 +111,7 @@ def begun(var_dir: Path) -> tuple[bool, float]:
     return True, began
 
 
-def _reweighted(send: pd.DataFrame) -> np.ndarray:
-    """Rows with a coarse texture become more frequent: another clinic, other patients; the rows stay real."""
-    column = send[SHIFTED_FEATURE].to_numpy()
-    weights = np.exp(SHIFT_STRENGTH * (column - column.mean()) / column.std())
-    result: np.ndarray = weights / weights.sum()
-    return result
+def _records(frame: pd.DataFrame) -> list[dict[str, Any]]:
+    """Rows as JSON takes them: a missing value is null."""
+    records: list[dict[str, Any]] = frame.astype(object).where(frame.notna(), None).to_dict("records")
+    return records
