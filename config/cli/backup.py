@@ -10,7 +10,7 @@ import tarfile
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import click
 import psycopg
@@ -120,7 +120,7 @@ def _has_tables(url: str) -> bool:
 
 def _run(name: str, *arguments: str, url: str) -> None:
     """Run a program of PostgreSQL; the password goes through its environment, since everybody may read its arguments."""
-    parts = conninfo_to_dict(url)
+    parts: dict[str, Any] = dict(conninfo_to_dict(url))
     password = parts.pop("password", None)
     environ = {**os.environ, **({"PGPASSWORD": str(password)} if password else {})}
     command = [str(postgres.binary(name)), f"--dbname={make_conninfo(**parts)}", *arguments]
