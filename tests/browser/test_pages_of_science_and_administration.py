@@ -26,6 +26,7 @@ PAGES = (
     "/monitoring/",
     "/monitoring/churn-scorer/",
     "/monitoring/churn-scorer/limits/",
+    "/monitoring/churn-scorer/reference/",
     "/alerts/",
     "/alerts/{alert}/",
     "/audit/",
