@@ -15,7 +15,7 @@ from access.errors import KeyNotValid, NameNotAllowed
 from access.key_format import generate, parse, secret_digest, text_of
 from access.models import ApiKey, Person, Scope
 from access.permissions import require
-from access.rights import RIGHTS_OF_SCOPE, Right
+from access.rights import RIGHTS_OF_ROLE, RIGHTS_OF_SCOPE, Right
 from core.clock import now
 from core.errors import NotFound, Unprocessable
 
@@ -76,13 +76,13 @@ def revoke_key(*, actor: Actor, key_id: str, reason: str = "") -> ApiKey:
 
 def revoke_all_of(*, actor: Actor, person: Person) -> int:
     """End every key that ``person`` owns, inside the caller's transaction; gives how many."""
-    require(actor, Right.PEOPLE_MANAGE)
-    open_keys = list(ApiKey.objects.select_for_update().filter(owner=person, revoked_at=None))
-    for key in open_keys:
-        _revoke(actor, key, f"{person.username} was deactivated")
-    if open_keys:
-        _announce()
-    return len(open_keys)
+    return _revoke_of(actor, person, f"{person.username} was deactivated")
+
+
+def revoke_beyond_role_of(*, actor: Actor, person: Person) -> int:
+    """End the keys of ``person`` that may do more than the role they have now, inside the caller's transaction; gives how many."""
+    rights = RIGHTS_OF_ROLE[person.role]
+    return _revoke_of(actor, person, f"{person.username} became {person.role}", keep=lambda key: _rights_of_scopes(key) <= rights)
 
 
 def actor_of_key(text: str, address: str = "") -> Actor:
@@ -102,9 +102,12 @@ def is_open(key: ApiKey) -> bool:
 
 def rights_of(key: ApiKey) -> dict[str, frozenset[Right]]:
     """Give the union of its scopes' rights: everywhere, or only on the endpoints it is limited to."""
-    rights = frozenset[Right]().union(*(RIGHTS_OF_SCOPE[scope] for scope in key.scopes))
     subjects = [f"endpoint:{name}" for name in key.endpoints] or [EVERYTHING]
-    return dict.fromkeys(subjects, rights)
+    return dict.fromkeys(subjects, _rights_of_scopes(key))
+
+
+def _rights_of_scopes(key: ApiKey) -> frozenset[Right]:
+    return frozenset[Right]().union(*(RIGHTS_OF_SCOPE[scope] for scope in key.scopes))
 
 
 def _check(name: str, scopes: list[str], expires_at: datetime | None) -> None:
@@ -116,6 +119,16 @@ def _check(name: str, scopes: list[str], expires_at: datetime | None) -> None:
         raise Unprocessable(f"A key needs scopes of {', '.join(Scope.values)} ({what}). Nothing was issued.")
     if expires_at is not None and expires_at <= now():
         raise Unprocessable(f"The expiry {expires_at.isoformat()} is in the past. Nothing was issued.")
+
+
+def _revoke_of(actor: Actor, person: Person, reason: str, *, keep: Callable[[ApiKey], bool] = lambda _: False) -> int:
+    require(actor, Right.PEOPLE_MANAGE)
+    ended = [key for key in ApiKey.objects.select_for_update().filter(owner=person, revoked_at=None) if not keep(key)]
+    for key in ended:
+        _revoke(actor, key, reason)
+    if ended:
+        _announce()
+    return len(ended)
 
 
 def _revoke(actor: Actor, key: ApiKey, reason: str) -> None:

@@ -50,7 +50,7 @@ def create_person(*, actor: Actor, username: str, role: str, email: str = "") ->
 
 
 def change_role(*, actor: Actor, username: str, role: str, reason: str = "") -> Person:
-    """Give ``username`` another role. Raises LastAdmin when nobody would be left to manage people."""
+    """Give ``username`` another role, and end the keys they own that may do more than it. Raises LastAdmin when nobody would be left to manage people."""
     require(actor, Right.PEOPLE_MANAGE)
     role = _known_role(role)
     with transaction.atomic():
@@ -59,6 +59,7 @@ def change_role(*, actor: Actor, username: str, role: str, reason: str = "") -> 
             _refuse_the_last_admin(person)
         before, person.role = person.role, role
         person.save(update_fields=["role"])
+        keys.revoke_beyond_role_of(actor=actor, person=person)
         audit.record(
             actor=actor, verb="change_role", subject_kind="person", subject_name=username, before={"role": before}, after={"role": role}, reason=reason
         )

@@ -64,6 +64,19 @@ def test_changes_a_role_and_says_from_and_to(admin, viewer):
     assert Person.objects.get(username="viewer").role == "operator"
 
 
+def test_ends_the_keys_that_may_do_more_than_the_new_role(admin, monkeypatch):
+    people.create_person(actor=admin, username="ada", role="admin")
+    ada = people.actor_of(Person.objects.get(username="ada"))
+    issued = {scope: create_key(actor=ada, name=scope, scopes=[scope]).key.id for scope in ("admin", "operate", "predict", "read")}
+    others = create_key(actor=admin, name="other", scopes=["admin"]).key.id
+    announced: list[int] = []
+    monkeypatch.setattr("access.keys.on_keys_changed", [lambda: announced.append(1)])
+    people.change_role(actor=admin, username="ada", role="scientist")
+    assert set(ApiKey.objects.filter(revoked_at=None).values_list("id", flat=True)) == {issued["predict"], issued["read"], others}
+    assert announced == [1]
+    assert AuditEntry.objects.filter(verb="revoke", subject_kind="key", actor_id=admin.id, reason="ada became scientist").count() == 2
+
+
 def test_refuses_an_unknown_role(admin, viewer):
     with pytest.raises(Unprocessable, match="root"):
         people.change_role(actor=admin, username="viewer", role="root")
