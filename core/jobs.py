@@ -14,12 +14,11 @@ from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
-from celery import current_app
 from django.db import DatabaseError, IntegrityError, InterfaceError, connection, transaction
 from django.db.models import F, QuerySet
 from django.db.models.functions import Now
-from kombu.exceptions import OperationalError
 
+from core import bell
 from core.models import Job
 
 logger = logging.getLogger(__name__)
@@ -44,23 +43,26 @@ def enqueue(*, kind: str, subject: str, payload: dict[str, Any] | None = None) -
 
     The bell rings when the surrounding transaction commits.
     """
+    while True:
+        job = _create(kind, subject, payload or {}) or _open(kind, subject)
+        if job is not None:  # else the open one ended between the two
+            return job
+
+
+def _create(kind: str, subject: str, payload: dict[str, Any]) -> Job | None:
     try:
         with transaction.atomic():
-            job = Job.objects.create(kind=kind, subject=subject, payload=payload or {})
+            job = Job.objects.create(kind=kind, subject=subject, payload=payload)
     except IntegrityError as error:
         if "job_one_open_per_subject" not in str(error):
             raise
-        return Job.objects.get(kind=kind, subject=subject, state__in=[Job.State.QUEUED, Job.State.RUNNING])
-    transaction.on_commit(lambda: ring(job.kind, job.id))
+        return None
+    transaction.on_commit(lambda: bell.ring(job.kind, job.id))
     return job
 
 
-def ring(kind: str, job_id: UUID) -> None:
-    """Send the bell. With Redis away nothing is lost: the sweeper rings again."""
-    try:
-        current_app.send_task(kind, args=[str(job_id)], retry=False)
-    except (OperationalError, OSError):
-        logger.warning("The broker is away; job %s waits for the sweeper.", job_id)
+def _open(kind: str, subject: str) -> Job | None:
+    return Job.objects.filter(kind=kind, subject=subject, state__in=[Job.State.QUEUED, Job.State.RUNNING]).first()
 
 
 def run(job_id: str, work: Callable[[Job], None]) -> bool:
@@ -114,7 +116,7 @@ def sweep() -> int:
             logger.exception("Job %s cannot be taken back.", job_id)
     waiting = Job.objects.filter(state=Job.State.QUEUED, due_at__lt=Now() - QUEUED_TOO_LONG).order_by("due_at")[:_BELLS]
     for job in waiting:
-        ring(job.kind, job.id)
+        bell.ring(job.kind, job.id)
     return len(waiting)
 
 
@@ -150,7 +152,7 @@ def _take_back(job_id: UUID) -> None:
             _end_dead(job, "The worker was lost three times.")
             return
         Job.objects.filter(id=job_id).update(state=Job.State.QUEUED, due_at=Now(), lease_until_at=None)
-        transaction.on_commit(lambda: ring(job.kind, job.id))
+        transaction.on_commit(lambda: bell.ring(job.kind, job.id))
 
 
 def _end_dead(job: Job, error: str) -> None:

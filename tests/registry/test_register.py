@@ -10,6 +10,7 @@ from django.db import connection, transaction
 
 from access.models import AuditEntry, Person
 from access.people import actor_of, add_grant
+from core import bell
 from core.digests import digest_of
 from core.errors import Forbidden, StorageFull, TooLarge, Unprocessable
 from core.models import Job
@@ -54,6 +55,7 @@ def test_registers_the_first_version_and_makes_the_model(scientist, bells, djang
     assert [step["key"] for step in version.steps] == list(TITLES)
     assert [step["state"] for step in version.steps] == ["passed", *["waiting"] * 6]
     assert [(job.kind, job.subject) for job in Job.objects.all()] == [("registry.tasks.check_version", str(version.id))]
+    assert bell.wait(5)
     assert bells == ["registry.tasks.check_version"]
     assert sorted((entry.verb, entry.subject_name) for entry in AuditEntry.objects.all()) == [("create", "churn"), ("register", "churn v1")]
 
