@@ -52,6 +52,9 @@ class Api:
     def post(self, path: str, body: Any = None, **options: Any) -> Any:
         return self._send("POST", self._console(path), json=body, **options) if body is not None else self._send("POST", self._console(path), **options)
 
+    def patch(self, path: str, body: Any) -> Any:
+        return self._send("PATCH", self._console(path), json=body)
+
     def delete(self, path: str, **params: Any) -> Any:
         return self._send("DELETE", self._console(path), params=params)
 

@@ -68,6 +68,8 @@ def _put_online(api: Api, line: Line) -> None:
     for number in numbers:
         _change(api, line.endpoint, "deploy", {"model": line.model, "version": number})
     _change(api, line.endpoint, "split", {"weights": FIRST_SPLIT})
+    # One window decides, so that whoever looks for the first time sees the drift within minutes.
+    api.patch(f"endpoints/{line.endpoint}/rule/", {"changes": {"windows_in_a_row": 1}, "reason": "The demo sets itself up"})
     logger.info("%s answers", line.endpoint)
 
 

@@ -24,7 +24,7 @@ logger = logging.getLogger(__name__)
 REQUESTS_PER_S = 10.0
 # So many at full speed when the demo is new: the charts and the first windows have something to show.
 FIRST_REQUESTS = 600
-SHIFT_AFTER_S = 120.0
+SHIFT_AFTER_S = 45.0
 # Most requests go to the first endpoint, so that its drift is seen soon.
 CHANCES = (0.7, 0.3)
 # What the shift is: a new scanner reads the texture a quarter higher. Every other measure stays.
