@@ -1,7 +1,8 @@
 """Refuses uploads to pages before a byte of them is read: those of somebody not signed in, and those that are too large.
 
 Without it Django would write the files of a form to disk first, when it looks for the form's token.
-The REST API refuses by itself, in its own form.
+The REST API refuses strangers by itself; what is too large is refused here in its form, because looking for
+the form's token would write the files before the API asks for a right.
 """
 
 from __future__ import annotations
@@ -9,10 +10,11 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from django.conf import settings
-from django.http import HttpRequest, HttpResponseBase
+from django.http import HttpRequest, HttpResponseBase, JsonResponse
 
+from access.api.problems import CONTENT_TYPE, answer_of
 from console.answers import page
-from core.errors import TooLarge
+from core.errors import SignalboxError, TooLarge
 
 FORM_BYTES = 2**20
 """What a form may have beside its files."""
@@ -29,18 +31,28 @@ class RefuseUploads:
     def __call__(self, request: HttpRequest) -> HttpResponseBase:
         length = _length(request)
         is_upload = length > STRANGERS_BYTES and request.content_type == "multipart/form-data"
-        if request.path.startswith("/api/") or not (is_upload or length > _limit()):
-            return self.get_response(request)
-        return _checked(request, self.get_response)
+        if request.path.startswith("/api/"):
+            return _problem(_too_large()) if length > _limit() else self.get_response(request)
+        if is_upload or length > _limit():
+            return _checked(request, self.get_response)
+        return self.get_response(request)
 
 
 @page
 def _checked(request: HttpRequest, go_on: Callable[[HttpRequest], HttpResponseBase]) -> HttpResponseBase:
     """Go on with somebody who is signed in and sends no more than is taken."""
     if _length(request) > _limit():
-        limit = settings.ENVIRONMENT.upload_limit_bytes
-        raise TooLarge(f"The upload is larger than {limit:,} bytes, the limit here (SIGNALBOX_UPLOAD_LIMIT_BYTES). Nothing was kept.")
+        raise _too_large()
     return go_on(request)
+
+
+def _problem(error: SignalboxError) -> JsonResponse:
+    return JsonResponse(answer_of(error).data, status=error.status, content_type=CONTENT_TYPE)
+
+
+def _too_large() -> TooLarge:
+    limit = settings.ENVIRONMENT.upload_limit_bytes
+    return TooLarge(f"The upload is larger than {limit:,} bytes, the limit here (SIGNALBOX_UPLOAD_LIMIT_BYTES). Nothing was kept.")
 
 
 def _limit() -> int:

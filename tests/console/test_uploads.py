@@ -52,6 +52,16 @@ def test_what_says_that_it_is_too_large_is_not_read(client_of: ClientOf, unread:
     assert unread == []
 
 
+def test_the_api_reads_nothing_that_says_that_it_is_too_large(client_of: ClientOf, unread: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(settings, "ENVIRONMENT", settings.ENVIRONMENT.model_copy(update={"upload_limit_bytes": 1024}))
+    client = client_of("viewer")
+    client.handler.enforce_csrf_checks = True
+    for path in ("/api/v1/models", "/api/v1/models/churn/versions"):
+        answer = client.post(path, b"x", content_type="multipart/form-data; boundary=x", CONTENT_LENGTH=str(2**20 + 1025))
+        assert (answer.status_code, answer["Content-Type"], answer.json()["code"]) == (413, "application/problem+json", "too_large")
+    assert unread == []
+
+
 def test_somebody_signed_in_may_upload_and_anybody_may_sign_in(client_of: ClientOf, unread: list[str]) -> None:
     assert client_of("scientist").post(REGISTER, form()).status_code == 302
     assert Version.objects.count() == 1
