@@ -27,19 +27,21 @@ from serving.models import Endpoint
 
 WINDOWS = 300
 _BATCHES = 100
+_BATCHES_NOW = 3  # somebody waits for the answer
 _Window = tuple[int, datetime]
 
 
 def evaluate_now(*, actor: Actor, endpoint: str) -> Standing | None:
-    """Profile what waits, judge ``endpoint`` and bring its alerts up to date, without waiting for the clock.
+    """Profile what waits there, judge ``endpoint`` and bring its alerts up to date, without waiting for the clock.
 
+    Of a long queue only the oldest part is profiled; the rest comes with the clock.
     None when nothing was ever predicted there. Raises NoSuchEndpoint.
     """
     require(actor, Right.ENDPOINT_VIEW, f"endpoint:{endpoint}")
     if not Endpoint.objects.filter(name=endpoint).exists():
         raise NoSuchEndpoint(f"There is no endpoint {endpoint}.")
-    for _ in range(_BATCHES):
-        if not profile_segments():
+    for _ in range(_BATCHES_NOW):
+        if not profile_segments(endpoint=endpoint):
             break
     evaluate_endpoint(endpoint)
     return Standing.objects.filter(endpoint=endpoint).first()

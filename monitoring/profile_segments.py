@@ -12,7 +12,8 @@ from uuid import UUID
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from django.db import transaction
+from celery.exceptions import SoftTimeLimitExceeded
+from django.db import InterfaceError, OperationalError, transaction
 from django.db.models import Q
 
 from core.clock import now
@@ -43,26 +44,49 @@ class _Source:
 _Key = tuple[_Source, int, datetime]
 
 
-def profile_segments(*, limit: int = SEGMENTS) -> int:
-    """Profile up to ``limit`` segments that nobody else is profiling; gives how many, 0 when nothing waits.
+def profile_segments(*, limit: int = SEGMENTS, endpoint: str | None = None) -> int:
+    """Profile up to ``limit`` segments (of ``endpoint`` alone, if named) that nobody else is profiling; gives how many, 0 when nothing waits.
 
     The flags of the segments and the windows change together, so a crash loses and doubles nothing.
+    A segment that cannot be profiled is logged and left out, and does not come again.
     """
     with transaction.atomic():
-        taken = _take(limit)
-        tables = _tables(PredictionSegment.objects.filter(id__in=taken))
-        references = {source: reference_for(source.endpoint, source.model, source.version) for source in tables}
-        profiles: dict[_Key, Profile] = {}
-        for source, pieces in tables.items():
-            _profile(source, pieces, references[source], profiles)
-        _store(profiles, references)
+        taken = _take(limit, endpoint)
+        _profile_all(taken)
         PredictionSegment.objects.filter(id__in=taken).update(profiled_at=now())
     return len(taken)
 
 
-def _take(limit: int) -> list[UUID]:
+def _profile_all(taken: list[UUID]) -> None:
+    """Profile them together; when that fails, each half by itself, until the bad segment is alone."""
+    try:
+        with transaction.atomic():
+            _profile_together(taken)
+    except (OperationalError, InterfaceError, SoftTimeLimitExceeded):
+        raise  # no segment's fault: everything is tried again later
+    except Exception:
+        if len(taken) == 1:
+            logger.exception("Segment %s cannot be profiled and is left out.", taken[0])
+            return
+        half = len(taken) // 2
+        _profile_all(taken[:half])
+        _profile_all(taken[half:])
+
+
+def _profile_together(taken: list[UUID]) -> None:
+    tables = _tables(PredictionSegment.objects.filter(id__in=taken))
+    references = {source: reference_for(source.endpoint, source.model, source.version) for source in tables}
+    profiles: dict[_Key, Profile] = {}
+    for source, pieces in tables.items():
+        _profile(source, pieces, references[source], profiles)
+    _store(profiles, references)
+
+
+def _take(limit: int, endpoint: str | None) -> list[UUID]:
     """Lock the oldest unprofiled segments that are free, at most ``ROWS`` rows (but one segment at least)."""
     waiting = PredictionSegment.objects.select_for_update(skip_locked=True).filter(profiled_at__isnull=True)
+    if endpoint is not None:
+        waiting = waiting.filter(endpoint=endpoint)
     taken: list[UUID] = []
     rows = 0
     for identifier, size in waiting.order_by("id").values_list("id", "rows")[:limit]:

@@ -18,6 +18,7 @@ from monitoring.retention import delete_old
 from monitoring.rules import change_rule, rule_of
 from monitoring.set_reference import set_reference
 from monitoring.tasks import profile as profile_task
+from serving.models import PredictionSegment
 from tests.monitoring.world import ENDPOINT, MODEL, VERSION, log, people, register, window
 
 
@@ -39,6 +40,15 @@ def test_no_shift_is_stable_and_opens_nothing(operator: Actor) -> None:
     assert Alert.objects.count() == 0
     assert {one.verdict for one in DriftResult.objects.filter(level=Level.FIVE_MINUTES)} == {"stable"}
     assert WindowProfile.objects.filter(dirty=True).count() == 0
+
+
+def test_one_endpoint_is_evaluated_without_profiling_the_others(viewer: Actor) -> None:
+    register()
+    _fill(range(1, 3))
+    other = log(people(50), window(1))
+    PredictionSegment.objects.filter(id=other.id).update(endpoint="another")
+    assert evaluate_now(actor=viewer, endpoint=ENDPOINT) is not None
+    assert list(PredictionSegment.objects.filter(profiled_at=None).values_list("id", flat=True)) == [other.id]
 
 
 def test_a_shift_of_two_windows_opens_one_alert_per_cause(operator: Actor) -> None:

@@ -13,6 +13,7 @@ from monitoring import bins, profile
 from monitoring.models import Level, Reference, WindowProfile
 from monitoring.profile_segments import profile_segments
 from monitoring.reference import document_of, ensure_reference, ensure_references
+from serving import segments
 from serving.models import PredictionSegment
 from tests.monitoring.world import ENDPOINT, FIVE_MINUTES, MODEL, VERSION, log, people, register, window
 
@@ -114,6 +115,20 @@ def test_a_segment_that_cannot_be_read_does_not_hold_up_the_others(db: None) -> 
     log(people(20), window(1))
     assert profile_segments() == 2
     assert _n(Level.DAY) == 20
+
+
+def test_a_segment_that_cannot_be_profiled_is_left_out_alone_and_once(db: None, caplog: pytest.LogCaptureFixture) -> None:
+    register()
+    for part in range(5):
+        log(people(20, part), window(1))
+    poison = log(people(10), window(1))
+    without_times = segments.decode(poison.columns).drop_columns(["received_at"])
+    PredictionSegment.objects.filter(id=poison.id).update(columns=segments.encode(without_times))
+    log(people(20, 9), window(1))
+    assert profile_segments() == 7
+    assert profile_segments() == 0
+    assert [_n(level) for level in Level] == [120, 120, 120]
+    assert [record.getMessage() for record in caplog.records if record.levelname == "ERROR"] == [f"Segment {poison.id} cannot be profiled and is left out."]
 
 
 def test_a_version_without_a_sample_is_profiled_all_the_same(db: None) -> None:
