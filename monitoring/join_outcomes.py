@@ -229,9 +229,9 @@ def forget(rows: Sequence[Outcome]) -> None:
 
 
 def _restore_before(refused: Sequence[Outcome]) -> None:
-    """A refused value does not count: what was joined before it is current again."""
+    """A refused value does not count: the one before it is current again, joined or still to be joined."""
     for row in refused:
-        before = Outcome.objects.filter(prediction_id=row.prediction_id, row=row.row, state=Outcome.State.JOINED).order_by("-id").first()
+        before = Outcome.objects.filter(prediction_id=row.prediction_id, row=row.row).exclude(state=Outcome.State.REFUSED).order_by("-id").first()
         if before is not None:
             Outcome.objects.filter(id=before.id).update(current=True)
             mark_dirty([before])

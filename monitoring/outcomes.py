@@ -63,8 +63,9 @@ def send_outcomes(*, actor: Actor, outcomes: Sequence[OutcomeIn]) -> Accepted:
     if not 1 <= len(outcomes) <= MOST:
         raise WrongOutcomes(f"One delivery holds 1 to {MOST:,} outcomes, not {len(outcomes):,}. Split it.")
     good, errors = _checked(outcomes)
+    errors += _refuse_of_others(endpoints, good)
     if not good:
-        return Accepted(0, 0, len(errors), tuple(errors))
+        return Accepted(0, 0, len(errors), tuple(sorted(errors, key=lambda error: error.index)))
     fresh = _keep(actor, endpoints, good)
     join(list(fresh.values())[:JOINED_AT_ONCE])
     states = dict(Outcome.objects.filter(id__in=[row.id for row in fresh.values()]).values_list("id", "state"))
@@ -126,6 +127,16 @@ def _checked(outcomes: Sequence[OutcomeIn]) -> tuple[dict[int, _Good], list[Refu
         else:
             good[index] = _Good(identifier, outcome.row, outcome.value)
     return good, errors
+
+
+def _refuse_of_others(endpoints: list[str], good: dict[int, _Good]) -> list[Refusal]:
+    """Take out what would replace an outcome of an endpoint that the key is not for, or tell its value."""
+    if not endpoints:
+        return []
+    joined = Outcome.objects.filter(current=True, state=Outcome.State.JOINED, prediction_id__in={item.prediction_id for item in good.values()})
+    others = {(row.prediction_id, row.row): row.endpoint for row in joined.exclude(endpoint__in=endpoints)}
+    places = [index for index, item in good.items() if (item.prediction_id, item.row) in others]
+    return [Refusal(index, f"The key may not send outcomes of {others[item.prediction_id, item.row]}.") for index in places for item in [good.pop(index)]]
 
 
 def _identifier(text: str | UUID) -> UUID | None:

@@ -143,6 +143,36 @@ def test_a_key_for_one_endpoint_sends_only_for_that(db: None) -> None:
     assert PerformanceWindow.objects.count() == 0
 
 
+@pytest.mark.parametrize("same", [True, False])
+def test_a_key_for_one_endpoint_neither_replaces_nor_learns_an_outcome_of_another(db: None, same: bool) -> None:
+    register()
+    ids, labels = _predict(1)
+    _send(ids, [int(labels[0])])
+    measure_waiting()
+    other = Actor(kind="key", id="key:2", name="other", rights={"endpoint:elsewhere": frozenset({Right.OUTCOMES_SEND})})
+    answer = send_outcomes(actor=other, outcomes=[OutcomeIn(ids[0], int(labels[0]) if same else 1 - int(labels[0]))])
+    assert (answer.accepted, answer.refused, answer.errors[0].reason) == (0, 1, "The key may not send outcomes of churn-scorer.")
+    row = Outcome.objects.get()
+    assert (row.current, row.state, row.value) == (True, "joined", int(labels[0]))
+    assert not PerformanceWindow.objects.filter(dirty=True).exists()
+
+
+def test_a_key_for_another_endpoint_does_not_end_an_outcome_that_waits_for_its_prediction(db: None) -> None:
+    register()
+    at = window(1) + timedelta(seconds=10)
+    ids, inputs = _ids(1, at), people(1)
+    label = int(answers(inputs)["label"][0])
+    assert _send(ids, [label]) == Accepted(0, 1, 0)
+    other = Actor(kind="key", id="key:2", name="other", rights={"endpoint:elsewhere": frozenset({Right.OUTCOMES_SEND})})
+    assert send_outcomes(actor=other, outcomes=[OutcomeIn(ids[0], 1 - label)]) == Accepted(0, 1, 0)
+    log(inputs, at, ids=ids)
+    for _ in range(2):
+        Outcome.objects.filter(state="parked").update(try_at=now())
+        join_parked()
+    row = Outcome.objects.get(current=True)
+    assert (row.state, row.value) == ("joined", label)
+
+
 def test_without_the_right_nothing_is_kept(viewer: Actor) -> None:
     with pytest.raises(Forbidden, match=r"outcomes\.send"):
         send_outcomes(actor=viewer, outcomes=[OutcomeIn(uuid7(), 1)])
