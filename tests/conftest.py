@@ -1,4 +1,4 @@
-"""The people of the tests, with fixed roles, and their signed-in browsers. The servers come from ``tests.services``."""
+"""The people of the tests, with fixed roles, and their signed-in browsers. The servers come from ``tests.servers``."""
 
 from __future__ import annotations
 
