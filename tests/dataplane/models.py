@@ -131,7 +131,7 @@ def every_type(artifacts: Path) -> BuildEntry:
     return _entry(artifacts, content, signature, "echo", 1)
 
 
-def slow(artifacts: Path, *, loops: int = 40_000) -> BuildEntry:
+def slow(artifacts: Path, *, loops: int = 250_000) -> BuildEntry:
     """A matrix model of one feature that takes long: ``prediction = 2 a`` after ``loops`` turns of a Loop."""
     body = helper.make_graph(
         [helper.make_node("Identity", ["keep_in"], ["keep"]), helper.make_node("MatMul", ["square_in", "square_in"], ["square"])],
