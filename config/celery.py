@@ -42,10 +42,18 @@ app.conf.update(
     worker_soft_shutdown_timeout=5,
 )
 app.autodiscover_tasks(["core", "registry", "serving", "monitoring"])
+
+
+def _every(period_s: float, task: str) -> dict[str, object]:
+    """A turn that waited for a worker for longer than this is dropped: the next one does the same."""
+    return {"task": task, "schedule": period_s, "options": {"expires": max(60.0, 2 * period_s)}}
+
+
+app.conf.beat_scheduler = "config.beat:Scheduler"
 app.conf.beat_schedule = {
-    "sweep-jobs": {"task": "core.tasks.sweep", "schedule": 5.0},
-    "roll-up-traffic": {"task": "serving.tasks.roll_up_traffic", "schedule": 60.0},
-    "delete-old-predictions": {"task": "serving.tasks.delete_old", "schedule": 3600.0},
-    "profile": {"task": "monitoring.tasks.profile", "schedule": 15.0},
-    "delete-old-windows": {"task": "monitoring.tasks.delete_old", "schedule": 3600.0},
+    "sweep-jobs": _every(5.0, "core.tasks.sweep"),
+    "roll-up-traffic": _every(60.0, "serving.tasks.roll_up_traffic"),
+    "delete-old-predictions": _every(3600.0, "serving.tasks.delete_old"),
+    "profile": _every(15.0, "monitoring.tasks.profile"),
+    "delete-old-windows": _every(3600.0, "monitoring.tasks.delete_old"),
 }

@@ -81,6 +81,21 @@ def ring(kind: str, job_id: UUID) -> None:
     _bell.ring(kind, job_id)
 
 
+def waiting(queue: str) -> int:
+    """Give how many messages lie in the broker's queue. Raises OperationalError or OSError when the broker is away."""
+    with current_app.connection_or_acquire() as connection, connection.channel() as channel:
+        try:
+            return int(channel.queue_declare(queue=queue, passive=True).message_count)
+        except connection.channel_errors:  # nothing was ever sent to it, or Redis has let the empty list go
+            return 0
+
+
+def queue_of(kind: str) -> str:
+    """Give the queue that the bells of a kind go to."""
+    route = (current_app.conf.task_routes or {}).get(kind) or {}
+    return str(route.get("queue", current_app.conf.task_default_queue))
+
+
 def wait(seconds: float) -> bool:
     """Wait until every bell of this process was sent or dropped, at most so long; tells whether they were."""
     return _bell.wait(seconds)

@@ -17,6 +17,7 @@ from uuid import UUID
 from django.db import DatabaseError, IntegrityError, InterfaceError, connection, transaction
 from django.db.models import F, QuerySet
 from django.db.models.functions import Now
+from kombu.exceptions import OperationalError
 
 from core import bell
 from core.models import Job
@@ -28,7 +29,8 @@ RENEWAL_S = 15.0
 QUEUED_TOO_LONG = timedelta(seconds=20)
 ATTEMPTS = 3
 RETRY_DELAY = timedelta(seconds=10)
-_BELLS = 200  # of one sweep
+_BELLS = 200
+"""Most messages in a queue for the sweeper to add to."""
 
 on_dead: dict[str, Callable[[Job], None]] = {}
 """By kind: called in the transaction in which a job of that kind ends dead."""
@@ -114,10 +116,27 @@ def sweep() -> int:
             _take_back(job_id)
         except Exception:  # one job that cannot be ended must not keep the others waiting
             logger.exception("Job %s cannot be taken back.", job_id)
-    waiting = Job.objects.filter(state=Job.State.QUEUED, due_at__lt=Now() - QUEUED_TOO_LONG).order_by("due_at")[:_BELLS]
-    for job in waiting:
+    waiting = Job.objects.filter(state=Job.State.QUEUED, due_at__lt=Now() - QUEUED_TOO_LONG)
+    kinds: dict[str, list[str]] = {}
+    for kind in waiting.values_list("kind", flat=True).distinct():
+        kinds.setdefault(bell.queue_of(kind), []).append(kind)
+    return sum(_ring_again(queue, waiting.filter(kind__in=found)) for queue, found in kinds.items())
+
+
+def _ring_again(queue: str, waiting: QuerySet[Job]) -> int:
+    """Ring for the oldest, up to so many messages in the queue: those that lie there tell of enough to do.
+
+    So a queue whose workers are away holds a bounded number of bells, however long they stay away.
+    """
+    try:
+        room = max(_BELLS - bell.waiting(queue), 0)
+    except (OperationalError, OSError):
+        logger.warning("The broker is away; the jobs of the queue %s wait for the next sweep.", queue)
+        return 0
+    rung = list(waiting.order_by("due_at")[:room])
+    for job in rung:
         bell.ring(job.kind, job.id)
-    return len(waiting)
+    return len(rung)
 
 
 def _ours(job: Job) -> QuerySet[Job]:
