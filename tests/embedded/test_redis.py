@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from pathlib import Path
 
 import redis as client
@@ -39,4 +41,27 @@ def test_ends_a_server_that_outlived_its_supervisor(tmp_path: Path) -> None:
     assert not orphan.is_running
     with _client(tmp_path) as connection:
         assert connection.get("kept") == b"yes"
+    second.stop()
+
+
+def test_ends_a_server_that_was_frozen_before_it_starts_another(tmp_path: Path) -> None:
+    orphan = _start(tmp_path)
+    with _client(tmp_path) as connection:
+        connection.set("kept", "yes")
+    os.kill(orphan.process.pid, signal.SIGSTOP)
+    second = _start(tmp_path)
+    assert not orphan.is_running
+    with _client(tmp_path) as connection:
+        assert connection.get("kept") == b"yes"
+    second.stop()
+
+
+def test_starts_over_a_socket_that_nobody_listens_on(tmp_path: Path) -> None:
+    first = _start(tmp_path)
+    first.process.kill()
+    first.process.wait()
+    assert (tmp_path / "run" / "redis.sock").exists()
+    second = _start(tmp_path)
+    with _client(tmp_path) as connection:
+        assert connection.ping()
     second.stop()
