@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import selectors
@@ -127,11 +128,11 @@ def _gathered(report: int, errors: int, limits: SandboxLimits) -> tuple[bytes, s
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
-    """Kill the whole process group; it cannot have left it."""
-    if process.poll() is None:
-        try:
-            process.wait(timeout=0.2)
-        except subprocess.TimeoutExpired:
+    """Kill the whole process group, which the process cannot have left, unless it ends by itself."""
+    try:
+        process.wait(timeout=0.2)
+    except subprocess.TimeoutExpired:
+        with contextlib.suppress(ProcessLookupError):  # it has just ended
             os.killpg(process.pid, signal.SIGKILL)
     process.wait()
 
