@@ -2,14 +2,23 @@
 
 One record per row that was answered. Fixed columns are below; then ``in.<feature>`` (float64, int64,
 bool or string; null is missing) and ``out.<output>`` (a scalar, or a list of float32 per row).
+
+The data plane writes inputs as they were sent: a matrix is one column of lists, a missing number is
+NaN. The field's metadata names the features, and ``decode`` makes their columns, where nobody waits.
+A text that is the same in every row is in its field's metadata alone.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+import msgspec
+import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
+
+from registry.signature import Feature, Kind
 
 FIXED = pa.schema(
     [
@@ -29,6 +38,9 @@ FLAG_REPLACED = 8
 FLAG_CACHE_HIT = 16
 FLAG_DEMO = 32  # the request said that it is demo traffic
 
+_FEATURES, _SAME = b"features", b"same"
+_decode_features = msgspec.json.Decoder(list[tuple[str, Kind]]).decode
+
 _WRITE = pa.ipc.IpcWriteOptions(compression="zstd")
 _WRITE_PLAIN = pa.ipc.IpcWriteOptions(compression=None)
 _PLAIN_BELOW_BYTES = 32 * 1024
@@ -46,9 +58,61 @@ def encode(table: pa.Table) -> bytes:
 
 
 def decode(blob: bytes | memoryview) -> pa.Table:
-    """Read what ``encode`` wrote."""
+    """Read what ``encode`` wrote, inputs as columns of their features."""
     with pa.ipc.open_stream(pa.py_buffer(blob)) as reader:
-        return reader.read_all()
+        table = reader.read_all()
+    if not any(field.metadata for field in table.schema):
+        return table
+    columns: dict[str, Any] = {}
+    for field, column in zip(table.schema, table.columns, strict=True):
+        metadata = field.metadata or {}
+        if _FEATURES in metadata:
+            columns |= dict(_features_of(field, column.combine_chunks()))
+        elif _SAME in metadata:
+            columns[field.name] = pa.repeat(pa.scalar(msgspec.json.decode(metadata[_SAME]), pa.string()), table.num_rows)
+        else:
+            columns[field.name] = column
+    return pa.table(columns)
+
+
+def same_field(name: str, value: str | None) -> pa.Field:
+    """Describe a column of nulls that stands for ``value`` in every row."""
+    return pa.field(name, pa.null(), metadata={_SAME: msgspec.json.encode(value)})
+
+
+def sent_field(name: str, kind: pa.DataType, features: Sequence[Feature]) -> pa.Field:
+    """Describe a column of inputs as they were sent: lists with a value per feature, or the values of one feature."""
+    return pa.field(name, kind, metadata={_FEATURES: msgspec.json.encode([(feature.name, feature.kind) for feature in features])})
+
+
+def _features_of(field: pa.Field, column: pa.Array) -> Iterator[tuple[str, pa.Array]]:
+    """Give the columns of the features that one column of inputs holds."""
+    features = _decode_features(field.metadata[_FEATURES])
+    if pa.types.is_fixed_size_list(column.type):
+        values = np.ascontiguousarray(column.flatten().to_numpy(zero_copy_only=False).reshape(len(column), len(features)).T)
+    elif pa.types.is_string(column.type):
+        yield f"in.{features[0][0]}", column
+        return
+    else:
+        values = column.to_numpy(zero_copy_only=False)[None]
+    if values.dtype.kind != "f":
+        for (name, kind), row in zip(features, values, strict=True):
+            yield f"in.{name}", pa.array(row if kind == Kind.BOOLEAN else row.astype(np.int64))
+        return
+    values = values.astype(np.float64)
+    missing = np.isnan(values)
+    any_missing = missing.any(axis=1)
+    for place, (name, kind) in enumerate(features):
+        yield f"in.{name}", _feature(values[place], kind, missing[place] if any_missing[place] else None)
+
+
+def _feature(column: NDArray[np.float64], kind: Kind, missing: NDArray[np.bool_] | None) -> pa.Array:
+    """Give floats in their feature's kind: float64, or int64 or bool where all are whole; missing is null."""
+    if kind in (Kind.INTEGER, Kind.BOOLEAN):
+        whole = column if missing is None else np.where(missing, 0.0, column)
+        if (np.abs(whole) < 2**53).all() and (whole == np.floor(whole)).all():
+            return pa.array(whole.astype(np.int64 if kind == Kind.INTEGER else np.bool_), mask=missing)
+    return pa.array(column, mask=missing)
 
 
 def table_of(fixed: Mapping[str, Any], inputs: Mapping[str, Any], outputs: Mapping[str, Any]) -> pa.Table:

@@ -7,7 +7,7 @@ import logging
 import time
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
@@ -28,19 +28,21 @@ INLINE_US = 2000.0
 Arrays = dict[str, Array]
 
 
+Logged = tuple[bytes, int, int, int, str | None, str | None]
+"""What the log keeps of a call: id, rows, received (microseconds since 1970), latency in microseconds, request id, key id."""
+
+
 @dataclass(slots=True)
 class Batch:
-    """What the log keeps of an answered batch. ``given`` is what the callers sent, not what a policy made of it."""
+    """What the log keeps of an answered batch. ``given`` is what the callers sent, not what a policy made of it.
+
+    ``flags`` is None when no row has any.
+    """
 
     given: Arrays
     outputs: list[Array]
-    flags: Array
-    ids: list[bytes] = field(default_factory=list)
-    row_counts: list[int] = field(default_factory=list)
-    received_us: list[int] = field(default_factory=list)
-    latency_us: list[int] = field(default_factory=list)
-    request_ids: list[str | None] = field(default_factory=list)
-    key_ids: list[str | None] = field(default_factory=list)
+    flags: Array | None
+    calls: list[Logged]
 
 
 class Settler(Protocol):

@@ -1,28 +1,50 @@
-"""From answered batches to a segment's columns. Runs in the log's thread, never on the answer's path."""
+"""From answered batches to a segment's columns. Runs in the log's thread, never on the answer's path.
+
+That thread shares the interpreter with the event loop, so work per call and per feature is left to
+``segments.decode``: what a batch holds is joined, compressed and written as it is.
+"""
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import Any
+from itertools import chain
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
 
 from core.ids import uuid7
-from registry.signature import Feature, Kind
+from registry.signature import Feature
 from serving import segments
 from serving.dataplane.batch import Batch
 from serving.dataplane.live import Slot
 from serving.dataplane.spool import Segment
 from serving.dataplane.tensors import Array
 
+Columns = list[tuple[pa.Field, pa.Array]]
+_NUMERIC = [segments.FIXED.field(name) for name in ("prediction_id", "row", "received_at", "latency_us")]
+_ID, _WHEN = _NUMERIC[0].type, _NUMERIC[2].type
+
+
+class _Calls(NamedTuple):
+    """``Logged`` of many calls, turned: one sequence per field."""
+
+    ids: tuple[bytes, ...]
+    rows: tuple[int, ...]
+    received_us: tuple[int, ...]
+    latency_us: tuple[int, ...]
+    request_ids: tuple[str | None, ...]
+    key_ids: tuple[str | None, ...]
+
 
 def segment_of(slot: Slot, batches: Sequence[Batch]) -> Segment:
     """Put the batches of one slot into one segment."""
-    rows = np.concatenate([np.array(batch.row_counts, np.int64) for batch in batches])
-    received = np.concatenate([np.array(batch.received_us, np.int64) for batch in batches])
-    table = segments.table_of(_fixed(batches, rows, received), _inputs(slot, batches), _outputs(slot, batches))
+    calls = _Calls(*zip(*chain.from_iterable([batch.calls for batch in batches]), strict=True))
+    rows = sum(calls.rows)
+    columns = [*_fixed(batches, calls, rows), *_inputs(slot, batches, rows), *_outputs(slot, batches, rows)]
+    schema = pa.schema([field for field, _ in columns])
     return Segment(
         id=uuid7(),
         endpoint=slot.endpoint_name,
@@ -31,10 +53,10 @@ def segment_of(slot: Slot, batches: Sequence[Batch]) -> Segment:
         version=slot.entry.version,
         build_digest=slot.entry.digest,
         table_revision=slot.table_revision,
-        rows=table.num_rows,
-        first_at=_moment(int(received.min())),
-        last_at=_moment(int(received.max())),
-        columns=segments.encode(table),
+        rows=rows,
+        first_at=_moment(min(calls.received_us)),
+        last_at=_moment(max(calls.received_us)),
+        columns=segments.encode(pa.Table.from_arrays([column for _, column in columns], schema=schema)),
     )
 
 
@@ -42,68 +64,103 @@ def _moment(at_us: int) -> datetime:
     return datetime.fromtimestamp(at_us / 1e6, UTC)
 
 
-def _fixed(batches: Sequence[Batch], rows: Array, received: Array) -> dict[str, Any]:
-    total = int(rows.sum())
-    ids = np.frombuffer(b"".join(identifier for batch in batches for identifier in batch.ids), dtype="V16")
-    first = np.repeat(np.cumsum(rows) - rows, rows)
-    latency = np.concatenate([np.array(batch.latency_us, np.int64) for batch in batches])
-    return {
-        "prediction_id": pa.Array.from_buffers(pa.binary(16), total, [None, pa.py_buffer(np.repeat(ids, rows).tobytes())]),
-        "row": np.arange(total, dtype=np.int64) - first,
-        "received_at": np.repeat(received, rows),
-        "latency_us": np.repeat(latency, rows),
-        "request_id": _repeated([text for batch in batches for text in batch.request_ids], rows),
-        "key_id": _repeated([text for batch in batches for text in batch.key_ids], rows),
-        "flags": np.concatenate([batch.flags for batch in batches]),
-    }
+def _fixed(batches: Sequence[Batch], calls: _Calls, rows: int) -> Columns:
+    """Give the columns of ``segments.FIXED``, in its order."""
+    numbers = np.array((calls.received_us, calls.latency_us), np.int64)
+    identifiers = b"".join(calls.ids)
+    place = np.zeros(rows, np.int32)
+    repeats = None
+    if len(calls.ids) != rows:
+        repeats = np.array(calls.rows)
+        numbers = np.repeat(numbers, repeats, axis=1)
+        identifiers = np.repeat(np.frombuffer(identifiers, "V16"), repeats).tobytes()
+        place = (np.arange(rows) - np.repeat(np.cumsum(repeats) - repeats, repeats)).astype(np.int32)
+    numeric = zip(_NUMERIC, (_plain(_ID, rows, identifiers), pa.array(place), _plain(_WHEN, rows, numbers[0]), pa.array(numbers[1])), strict=True)
+    texts = (_texts(name, values, repeats) for name, values in (("request_id", calls.request_ids), ("key_id", calls.key_ids)))
+    return [*numeric, *texts, (segments.FIXED.field("flags"), pa.array(_flags(batches, rows)))]
 
 
-def _repeated(texts: list[str | None], rows: Array) -> pa.Array:
+def _plain(kind: pa.DataType, rows: int, values: bytes | Array) -> pa.Array:
+    return pa.Array.from_buffers(kind, rows, [None, pa.py_buffer(values)])
+
+
+def _texts(name: str, texts: Sequence[str | None], repeats: Array | None) -> tuple[pa.Field, pa.Array]:
+    """Make a column of texts; one that is the same in all rows, as most are, is only named."""
+    if texts.count(texts[0]) == len(texts):
+        return segments.same_field(name, texts[0]), pa.nulls(len(texts) if repeats is None else int(repeats.sum()))
     column = pa.array(texts, pa.string())
-    return column if len(texts) == rows.sum() else column.take(pa.array(np.repeat(np.arange(len(texts)), rows)))
+    return segments.FIXED.field(name), column if repeats is None else column.take(pa.array(np.repeat(np.arange(len(texts)), repeats)))
 
 
-def _inputs(slot: Slot, batches: Sequence[Batch]) -> dict[str, pa.Array]:
+def _flags(batches: Sequence[Batch], rows: int) -> Array:
+    flags = [batch.flags for batch in batches]
+    if not any(each is not None for each in flags):
+        return np.zeros(rows, np.int32)
+    return np.concatenate([np.zeros(len(batch.outputs[0]), np.int32) if batch.flags is None else batch.flags for batch in batches])
+
+
+def _inputs(slot: Slot, batches: Sequence[Batch], rows: int) -> Columns:
     features = slot.entry.signature.features
-    names = list(batches[0].given)
-    joined = {name: np.concatenate([batch.given[name] for batch in batches]) for name in names if _joinable(batches, name)}
-    if slot.spec.is_matrix and len(names) == 1 and names[0] in joined:
-        matrix = joined[names[0]]
-        if matrix.ndim == 2 and matrix.shape[1] == len(features):
-            return {feature.name: _feature(matrix[:, index], feature) for index, feature in enumerate(features)}
     by_name = {feature.name: feature for feature in features}
-    return {name: _feature(array.reshape(-1), by_name[name]) if name in by_name else _values(array) for name, array in joined.items()}
-
-
-def _joinable(batches: Sequence[Batch], name: str) -> bool:
-    """Tell whether the batches' arrays have one row shape; a build of variable shapes is logged without those inputs."""
-    return len({batch.given[name].shape[1:] for batch in batches}) == 1 and batches[0].given[name].ndim > 0
-
-
-def _feature(column: Array, feature: Feature) -> pa.Array:
-    """Give a column in its feature's own kind: float64, int64, bool or string; missing is null."""
-    if column.dtype == np.object_:
-        return pa.array(column.tolist(), pa.string())
-    if column.dtype.kind != "f":
-        return pa.array(column if feature.kind == Kind.BOOLEAN else column.astype(np.int64))
-    missing = np.isnan(column)
-    none_missing = not missing.any()
-    if feature.kind in (Kind.INTEGER, Kind.BOOLEAN):
-        known = column[~missing]
-        if (np.abs(known) < 2**53).all() and (known == np.floor(known)).all():
-            whole = np.where(missing, 0, column).astype(np.int64 if feature.kind == Kind.INTEGER else np.bool_)
-            return pa.array(whole, mask=None if none_missing else missing)
-    values = column.astype(np.float64)
-    return pa.array(values, mask=None if none_missing else missing)
-
-
-def _outputs(slot: Slot, batches: Sequence[Batch]) -> dict[str, pa.Array]:
-    columns = {}
-    for index, name in enumerate(slot.build.outputs):
-        arrays = [batch.outputs[index] for batch in batches]
-        if len({array.shape[1:] for array in arrays}) == 1:
-            columns[name] = _values(np.concatenate(arrays))
+    columns: Columns = []
+    for name in batches[0].given:
+        array = _joined([batch.given[name] for batch in batches], slot, rows, slot.spec.variable)
+        if array is None:
+            continue
+        if slot.spec.is_matrix and array.shape == (rows, len(features)):
+            columns += _matrix(name, array, features)
+        elif name in by_name and array.size == rows:
+            flat = array.reshape(-1)
+            column = pa.array(flat.tolist(), pa.string()) if flat.dtype == np.object_ else pa.array(flat)
+            columns.append((segments.sent_field(f"in.{name}", column.type, [by_name[name]]), column))
+        else:
+            column = _values(array)
+            columns.append((pa.field(f"in.{name}", column.type), column))
     return columns
+
+
+def _matrix(name: str, array: Array, features: Sequence[Feature]) -> Columns:
+    if array.dtype == np.object_:
+        return [(pa.field(f"in.{feature.name}", pa.string()), pa.array(array[:, place].tolist(), pa.string())) for place, feature in enumerate(features)]
+    lists = pa.FixedSizeListArray.from_arrays(pa.array(array.reshape(-1)), len(features))
+    return [(segments.sent_field(f"in.{name}", lists.type, features), lists)]
+
+
+def _outputs(slot: Slot, batches: Sequence[Batch], rows: int) -> Columns:
+    fixed = {tensor.name for tensor in slot.entry.signature.outputs if -1 not in tensor.shape[1:]}
+    columns: Columns = []
+    for index, name in enumerate(slot.build.outputs):
+        array = _joined([batch.outputs[index] for batch in batches], slot, rows, name not in fixed)
+        if array is not None:
+            column = _values(array)
+            columns.append((pa.field(f"out.{name}", column.type), column))
+    return columns
+
+
+def _joined(arrays: list[Array], slot: Slot, rows: int, variable: bool) -> Array | None:
+    """Put the batches' rows together; None where their shapes differ: a build of variable shapes is logged without them.
+
+    Where the first axis is no row, each batch is one row with all its values.
+    """
+    if not slot.spec.batched:
+        arrays = [array.reshape(1, -1) for array in arrays]
+    first = arrays[0]
+    if len(arrays) == 1:
+        joined = first
+    elif (variable or not slot.spec.batched) and any(array.shape[1:] != first.shape[1:] for array in arrays):
+        return None
+    else:
+        joined = _concatenated(arrays)
+    return joined if len(joined) == rows else None
+
+
+def _concatenated(arrays: list[Array]) -> Array:
+    """Do what ``numpy.concatenate`` does for arrays of one type and row shape, four times as fast."""
+    first = arrays[0]
+    if first.dtype != np.object_:
+        with contextlib.suppress(TypeError):  # one is a view with gaps
+            return np.frombuffer(b"".join(arrays), first.dtype).reshape(-1, *first.shape[1:])  # type: ignore[arg-type]  # arrays are buffers; the stubs know it from Python 3.12 on
+    return np.concatenate(arrays)
 
 
 def _values(array: Array) -> pa.Array:

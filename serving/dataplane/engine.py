@@ -148,10 +148,12 @@ class Engine:
 
     def _batch(self, slot: Slot, calls: list[Call], joined: Joined, outputs: list[Array], now: float) -> Batch | None:
         """Make what is logged of a batch; with the policy ``sampled`` only the share that the ids' hash chooses."""
-        flags = np.zeros(joined.rows, np.int32) if joined.flags is None else joined.flags
+        flags = joined.flags
         given = joined.given
         if any(call.demo for call in calls):
-            flags = flags | np.repeat(np.array([FLAG_DEMO if call.demo else 0 for call in calls], np.int32), [call.rows for call in calls])
+            flags = (0 if flags is None else flags) | np.repeat(
+                np.array([FLAG_DEMO if call.demo else 0 for call in calls], np.int32), [call.rows for call in calls]
+            )
         if slot.log_policy == "sampled":
             kept = [_is_sampled(call.id, slot.log_share) for call in calls]
             if not any(kept):
@@ -159,19 +161,11 @@ class Engine:
             if not all(kept):
                 rows = np.repeat(kept, [call.rows for call in calls])
                 calls = [call for call, keep in zip(calls, kept, strict=True) if keep]
-                flags, outputs = flags[rows], [output[rows] for output in outputs]
+                flags = None if flags is None else flags[rows]
+                outputs = [output[rows] for output in outputs]
                 given = {name: array[rows] for name, array in given.items()}
-        return Batch(
-            given,
-            outputs,
-            flags,
-            [call.id for call in calls],
-            [call.rows for call in calls],
-            [call.received_us for call in calls],
-            [int((now - call.received) * 1e6) for call in calls],
-            [call.request_id for call in calls],
-            [call.key_id for call in calls],
-        )
+        logged = [(call.id, call.rows, call.received_us, int((now - call.received) * 1e6), call.request_id, call.key_id) for call in calls]
+        return Batch(given, outputs, flags, logged)
 
     def _add_stats(self, slot: Slot, calls: list[Call], rows: int, run_s: float) -> None:
         stats = slot.stats

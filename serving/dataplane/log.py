@@ -101,7 +101,7 @@ class PredictionLog:
 
     def _tell(self, entries: list[Entry], *, safe: bool) -> None:
         if not safe:
-            self.lost_predictions += sum(len(batch.ids) for _, batch, _ in entries)
+            self.lost_predictions += sum(len(batch.calls) for _, batch, _ in entries)
         for _, _, on_written in entries:
             if on_written is not None:
                 on_written(safe)
