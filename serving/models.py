@@ -110,7 +110,12 @@ class PublishedTable(models.Model):
 class DataPlaneProcess(models.Model):
     """The last heartbeat of one data-plane process."""
 
+    class Kind(models.TextChoices):
+        HTTP = "http"
+        GRPC = "grpc"
+
     id = models.UUIDField(primary_key=True)
+    kind = models.CharField(max_length=8, choices=Kind.choices, db_default=Kind.HTTP)
     host = models.CharField(max_length=255)
     pid = models.PositiveIntegerField()
     table_revision = models.PositiveBigIntegerField(default=0)

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import argparse
-import gc
-import logging
 import os
 import socket
-import sys
 
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
-import numpy as np
 import uvloop
 
 from core.environment import environment
+from serving.dataplane.process import prepare
 from serving.dataplane.server import Options, serve
 
 
@@ -26,12 +23,7 @@ def main() -> None:
     parser.add_argument("--port", type=int, default=environment().predict_port)
     parser.add_argument("--plain-asgi", action="store_true", help="answer everything by ASGI: slower, for comparison")
     arguments = parser.parse_args()
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    # A number too large for its type becomes infinite and is then refused by name; no warning is needed.
-    np.seterr(over="ignore", invalid="ignore")
-    # The log's thread gives way to the event loop after 2 ms instead of 5; at 0.5 ms the switching itself doubled the cost of a request.
-    sys.setswitchinterval(0.002)
-    gc.set_threshold(50_000, 20, 50)
+    prepare()
     sock = _listen(arguments.host, arguments.port) if arguments.fd is None else socket.socket(fileno=arguments.fd)
     uvloop.run(serve(environment(), Options(sock, arguments.plain_asgi)))
 

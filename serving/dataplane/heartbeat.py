@@ -26,8 +26,8 @@ _COUNTS_EVERY = 2
 _SPOOL_EVERY = 5
 _UPSERT = """
 INSERT INTO serving_dataplaneprocess
-    (id, host, pid, table_revision, ready, builds, memory_bytes, spooled_segments, lost_predictions, started_at, seen_at)
-VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)
+    (id, kind, host, pid, table_revision, ready, builds, memory_bytes, spooled_segments, lost_predictions, started_at, seen_at)
+VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)
 ON CONFLICT (id) DO UPDATE SET
     table_revision = EXCLUDED.table_revision, ready = EXCLUDED.ready, builds = EXCLUDED.builds, memory_bytes = EXCLUDED.memory_bytes,
     spooled_segments = EXCLUDED.spooled_segments, lost_predictions = EXCLUDED.lost_predictions, seen_at = EXCLUDED.seen_at
@@ -38,7 +38,8 @@ _FORGET = "DELETE FROM serving_dataplaneprocess WHERE id = %s OR seen_at < now()
 class Heartbeat:
     """A thread with a connection of its own."""
 
-    def __init__(self, process: UUID, engine: Engine, counts: TrafficCounts, link: Link) -> None:
+    def __init__(self, process: UUID, kind: str, engine: Engine, counts: TrafficCounts, link: Link) -> None:
+        self._kind = kind
         self._process, self._engine, self._counts, self._link = process, engine, counts, link
         self._started_at = now()
         self._stopping = threading.Event()
@@ -82,6 +83,7 @@ class Heartbeat:
         builds = [] if routes is None else [{"digest": entry.digest, "error": routes.errors.get(entry.digest, "")} for entry in routes.table.builds]
         values = [
             self._process,
+            self._kind,
             socket.gethostname(),
             os.getpid(),
             routes.revision if routes else 0,
