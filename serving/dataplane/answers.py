@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import orjson
 
 from serving.dataplane import ids, tensors
 from serving.dataplane.binary import to_bytes
+from serving.dataplane.call import JSON, Call, Headers
 from serving.dataplane.decode import InferRequest, Parameters
 from serving.dataplane.errors import BadRequest
 from serving.dataplane.tensors import Array
 from serving.table import BuildEntry
 
-if TYPE_CHECKING:
-    from serving.dataplane.call import Call, Headers
-
-JSON = (b"content-type", b"application/json")
-_OCTETS = (b"content-type", b"application/octet-stream")
+_OCTETS = b"content-type: application/octet-stream\r\n"
 _DATATYPE_OF = {np.dtype(kind): name for name, kind in tensors.NUMPY_OF.items()}
 Wish = list[tuple[int, bool]]
 """Indices of the outputs wanted, and whether as binary."""
@@ -30,7 +27,9 @@ class Answers:
     def __init__(self, endpoint: str, slot: str, entry: BuildEntry, outputs: list[str]) -> None:
         self._endpoint, self._slot, self._entry, self._outputs = endpoint, slot, entry, outputs
         self._labels = entry.signature.labels
-        self._fixed_headers = ((b"signalbox-slot", slot.encode()), (b"signalbox-version", str(entry.version).encode()))
+        fixed = b"signalbox-slot: %b\r\nsignalbox-version: %d\r\n" % (slot.encode(), entry.version)
+        self._headers = b"signalbox-prediction-id: %b\r\n" + fixed
+        self._json_headers = JSON + self._headers
         start = orjson.dumps({"model_name": endpoint, "model_version": str(entry.version)})
         self._start = start[:-1] + b',"parameters":{"prediction_id":"'
         self._after_id = b'","slot":' + orjson.dumps(slot) + b"},"
@@ -67,21 +66,19 @@ class Answers:
             self._output(index, outputs[index][start:stop], binary, parts, tail)
         parts[-1] = b"}]}"
         head = b"".join(parts)
-        headers = (b"signalbox-prediction-id", identifier), *self._fixed_headers
+        headers = self._headers % identifier
         if not tail:
-            return (JSON, *headers), head
-        length = (b"inference-header-content-length", str(len(head)).encode())
-        return (_OCTETS, length, *headers), b"".join((head, *tail))
+            return JSON + headers, head
+        return b"%binference-header-content-length: %d\r\n%b" % (_OCTETS, len(head), headers), b"".join((head, *tail))
 
     def one_row_each(self, calls: list[Call], outputs: list[Array]) -> list[tuple[Headers, bytes]]:
         """The answers to a batch of calls with one row each that want all outputs as JSON: what ``infer`` gives, but faster."""
-        template = self._template_of(outputs)
+        template, fixed = self._template_of(outputs), self._json_headers
         answers: list[tuple[Headers, bytes]] = []
         for call, texts in zip(calls, zip(*map(_row_texts, outputs), strict=True), strict=True):
             identifier = ids.text_of(call.id).encode()
             given = b"" if call.request_id is None else b'"id":%b,' % orjson.dumps(call.request_id)
-            headers = (JSON, (b"signalbox-prediction-id", identifier), *self._fixed_headers)
-            answers.append((headers, template % (identifier, given, *texts)))
+            answers.append((fixed % identifier, template % (identifier, given, *texts)))
         return answers
 
     def _template_of(self, outputs: list[Array]) -> bytes:
@@ -119,14 +116,12 @@ class Answers:
         }
         if call.request_id is not None:
             answer["id"] = call.request_id
-        headers = (JSON, (b"signalbox-prediction-id", identifier.encode()), *self._fixed_headers)
-        return headers, orjson.dumps(answer)
+        return self._json_headers % identifier.encode(), orjson.dumps(answer)
 
     def invocations(self, call: Call, outputs: list[Array], start: int, stop: int | None) -> tuple[Headers, bytes]:
         """MLflow's answer: the labels, or the predicted values."""
         first = _values(outputs[0][start:stop])
-        headers = (JSON, (b"signalbox-prediction-id", ids.text_of(call.id).encode()), *self._fixed_headers)
-        return headers, orjson.dumps({"predictions": first})
+        return self._json_headers % ids.text_of(call.id).encode(), orjson.dumps({"predictions": first})
 
     def _records(self, outputs: list[Array]) -> list[dict[str, Any]]:
         columns = dict(zip(self._outputs, map(_values, outputs), strict=True))

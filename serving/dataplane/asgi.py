@@ -8,8 +8,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from serving.dataplane import catalog
-from serving.dataplane.answers import JSON
-from serving.dataplane.call import Call, Headers, route_of
+from serving.dataplane.call import JSON, Call, Head, Headers, route_of
 from serving.dataplane.engine import Engine
 from serving.dataplane.errors import Failed, Oversized
 from serving.dataplane.problems import body_of
@@ -37,8 +36,8 @@ class Application:
             return
         except Exception:  # the edge: whatever fails is answered in the protocol's form
             logger.exception("%s %s failed.", scope["method"], scope["path"])
-            status, headers, body = 500, (JSON,), body_of(Failed("Signalbox failed on this request. The server's log has the details."))
-        pairs = [*headers, (b"content-length", str(len(body)).encode())]
+            status, headers, body = 500, JSON, body_of(Failed("Signalbox failed on this request. The server's log has the details."))
+        pairs = [*_pairs(headers), (b"content-length", str(len(body)).encode())]
         if self._engine.draining:
             pairs.append((b"connection", b"close"))
         await send({"type": "http.response.start", "status": status, "headers": pairs})
@@ -51,7 +50,7 @@ class Application:
         headers = dict(scope["headers"])
         if route is None:
             if size > limit:
-                return 413, (JSON,), body_of(Oversized(f"The body has {size} bytes, at most {limit} are read here."))
+                return 413, JSON, body_of(Oversized(f"The body has {size} bytes, at most {limit} are read here."))
             return catalog.answer(self._engine, scope["method"], scope["path"], headers, body)
         future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
 
@@ -59,12 +58,17 @@ class Application:
             if not future.done():
                 future.set_result((status, reply_headers, reply_body))
 
-        call = Call(route, headers, body, reply)
+        call = Call(Head(route, headers), body, reply)
         if size > limit:
             self._engine.refuse_oversized(call, size, limit)
         else:
             self._engine.submit(call)
         return await future
+
+
+def _pairs(headers: Headers) -> list[tuple[bytes, bytes]]:
+    """Part the lines of a head, as ASGI wants them."""
+    return [(name, value) for name, _, value in (line.partition(b": ") for line in headers.split(b"\r\n")[:-1])]
 
 
 class _Gone(Exception):

@@ -99,7 +99,7 @@ class Batcher:
                 if joined is not None:
                     self._start(calls, joined)
             except Exception:  # the edge: one batch's failure must not stop the queue or leave its callers without an answer
-                logger.exception("A batch of %s failed.", taken[0].route.endpoint)
+                logger.exception("A batch of %s failed.", taken[0].head.route.endpoint)
                 self._give_up(taken)
 
     def _next(self) -> list[Call]:
@@ -168,7 +168,7 @@ class Batcher:
         try:
             self._take(future, calls, joined)
         except Exception:  # the edge, as in _flush
-            logger.exception("A batch of %s failed.", calls[0].route.endpoint)
+            logger.exception("A batch of %s failed.", calls[0].head.route.endpoint)
             self._give_up(calls)
         if self.pending and not self._scheduled:
             self._flush()

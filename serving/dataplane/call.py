@@ -5,15 +5,19 @@ from __future__ import annotations
 import copy
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from serving.dataplane.tensors import Array
 
 if TYPE_CHECKING:
     from serving.dataplane.live import EndpointState, Slot
+    from serving.table import KeyEntry
 
-Headers = tuple[tuple[bytes, bytes], ...]
+Headers = bytes
+"""The lines of an answer's head as they go on the wire, each with its line end."""
+JSON: Headers = b"content-type: application/json\r\n"
+RETRY: Headers = b"retry-after: 1\r\n"
 Reply = Callable[[int, Headers, bytes], None]
 Render = Callable[["Call", "list[Array]", int, "int | None"], tuple[Headers, bytes]]
 
@@ -26,6 +30,7 @@ class Route(NamedTuple):
     form: str
 
 
+_NO_ARRAYS: dict[str, Array] = {}
 _PATH = re.compile(r"/v2/models/(?P<endpoint>[^/]+)(?:/versions/(?P<version>[^/]+))?/(?P<form>infer|predict|invocations)/?")
 
 
@@ -35,27 +40,61 @@ def route_of(path: str) -> Route | None:
     return Route(match["endpoint"], match["version"] or "", match["form"]) if match else None
 
 
+class Head:
+    """What a request says before its body, as far as predictions read it.
+
+    A client sends the same head again and again, so a connection keeps it (``protocol.py``), and the
+    engine keeps here what it found out about it: ``key`` holds while ``token`` is the route table's.
+    ``length`` is the body's as declared, None where it is not.
+    """
+
+    __slots__ = (
+        "accept_encoding",
+        "api_key",
+        "authorization",
+        "content_type",
+        "demo",
+        "encoding",
+        "header_length",
+        "key",
+        "length",
+        "route",
+        "sticky",
+        "token",
+    )
+
+    def __init__(self, route: Route, headers: Mapping[bytes, bytes]) -> None:
+        get = headers.get
+        self.route = route
+        self.authorization = get(b"authorization")
+        self.api_key = get(b"x-api-key")
+        self.encoding = get(b"content-encoding")
+        self.accept_encoding = get(b"accept-encoding")
+        self.header_length = get(b"inference-header-content-length")
+        self.content_type = get(b"content-type", b"")
+        self.sticky = get(b"signalbox-sticky-key")
+        self.demo = b"signalbox-demo" in headers
+        length = get(b"content-length", b"")
+        self.length = int(length) if length.isdigit() else None
+        self.token: object = None
+        self.key: KeyEntry
+
+
 class Call:
-    """A request for predictions. The transport fills the first part; the engine the rest.
+    """A request for predictions. The transport gives the first three; the engine fills in the rest.
 
     ``is_plain``: one row, all outputs wanted as JSON in the protocol's form; such calls are rendered together.
     ``received`` is on the performance counter's clock, ``received_us`` in microseconds since 1970.
     """
 
     __slots__ = (
-        "accept_encoding",
-        "api_key",
         "arrays",
-        "authorization",
         "body",
-        "content_type",
         "counted",
         "deadline",
-        "demo",
         "done",
-        "encoding",
         "endpoint",
-        "header_length",
+        "head",
         "id",
         "is_plain",
         "key_id",
@@ -64,26 +103,17 @@ class Call:
         "render",
         "reply",
         "request_id",
-        "route",
         "rows",
         "slot",
         "sticky",
         "wanted",
     )
 
-    def __init__(self, route: Route, headers: dict[bytes, bytes], body: bytes, reply: Reply) -> None:
-        get = headers.get
-        self.route = route
+    def __init__(self, head: Head, body: bytes, reply: Reply) -> None:
+        self.head = head
         self.body = body
         self.reply: Reply | None = reply
-        self.authorization = get(b"authorization")
-        self.api_key = get(b"x-api-key")
-        self.encoding = get(b"content-encoding")
-        self.accept_encoding = get(b"accept-encoding")
-        self.header_length = get(b"inference-header-content-length")
-        self.content_type = get(b"content-type", b"")
-        self.sticky: str | bytes | None = get(b"signalbox-sticky-key")
-        self.demo = b"signalbox-demo" in headers
+        self.sticky: str | bytes | None = head.sticky
         self.received = time.perf_counter()
         self.received_us = time.time_ns() // 1000
         self.done = self.counted = self.is_plain = False
@@ -93,7 +123,7 @@ class Call:
         self.request_id: str | None = None
         self.endpoint: EndpointState | None = None
         self.slot: Slot | None = None
-        self.arrays: dict[str, Array] = {}
+        self.arrays: dict[str, Array] = _NO_ARRAYS
         self.rows = 0
         self.wanted: Any = None
         self.render: Render | None = None

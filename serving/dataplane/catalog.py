@@ -10,8 +10,7 @@ import orjson
 
 from core.errors import SignalboxError
 from serving.dataplane import keys, metrics
-from serving.dataplane.answers import JSON
-from serving.dataplane.call import Headers
+from serving.dataplane.call import JSON, RETRY, Headers
 from serving.dataplane.engine import Engine
 from serving.dataplane.errors import BadRequest, Busy, Denied, NotAllowed, Unknown, Unsupported
 from serving.dataplane.live import EndpointState, Slot
@@ -25,7 +24,7 @@ _TRACE_OFF = {"trace_level": ["OFF"], "trace_rate": "1000", "trace_count": "-1",
 _LOGGING = {"log_file": "", "log_info": True, "log_warning": True, "log_error": True, "log_verbose_level": 0, "log_format": "default"}
 _MODEL = r"/v2/models/(?P<endpoint>[^/]+)(?:/versions/(?P<version>[^/]+))?"
 Answer = tuple[int, Headers, bytes]
-_TEXT = ((b"content-type", b"text/plain; version=0.0.4; charset=utf-8"),)
+_TEXT = b"content-type: text/plain; version=0.0.4; charset=utf-8\r\n"
 
 
 class Request:
@@ -243,11 +242,10 @@ def answer(engine: Engine, method: str, path: str, headers: dict[bytes, bytes], 
     try:
         return _found(engine, method, path, headers, body)
     except _NotReady:
-        return 503, (JSON, (b"retry-after", b"1")), b'{"ready":false}'
+        return 503, JSON + RETRY, b'{"ready":false}'
     except SignalboxError as error:
-        extra = getattr(error, "headers", ())
-        retry = ((b"retry-after", b"1"),) if isinstance(error, Busy) else ()
-        return error.status, (JSON, *extra, *retry), body_of(error)
+        retry = RETRY if isinstance(error, Busy) else b""
+        return error.status, JSON + getattr(error, "headers", b"") + retry, body_of(error)
 
 
 def _found(engine: Engine, method: str, path: str, headers: dict[bytes, bytes], body: bytes) -> Answer:
@@ -258,10 +256,10 @@ def _found(engine: Engine, method: str, path: str, headers: dict[bytes, bytes], 
         handler = methods.get("GET" if method == "HEAD" else method)
         if handler is None:
             error = NotAllowed(f"{method} is not allowed on {path}. Use {' or '.join(methods)}.")
-            error.headers = ((b"allow", ", ".join(methods).encode()),)
+            error.headers = b"allow: %b\r\n" % ", ".join(methods).encode()
             raise error
         document = handler(Request(engine, headers, body, match))
         if isinstance(document, bytes):
             return 200, _TEXT, document
-        return 200, (JSON,), b"" if document is None else orjson.dumps(document)
+        return 200, JSON, b"" if document is None else orjson.dumps(document)
     raise Unknown(f"There is no {path} here. The protocol's paths begin with /v2; the console has its own address.")

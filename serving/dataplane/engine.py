@@ -16,9 +16,8 @@ import numpy as np
 
 from core.errors import SignalboxError
 from serving.dataplane import bodies, keys
-from serving.dataplane.answers import JSON
 from serving.dataplane.batch import Batch, Batcher, Joined
-from serving.dataplane.call import Call, Headers
+from serving.dataplane.call import JSON, RETRY, Call, Head, Headers
 from serving.dataplane.counts import TrafficCounts
 from serving.dataplane.errors import Busy, Failed, Late, Oversized, Unknown
 from serving.dataplane.forms import FORMS
@@ -78,7 +77,7 @@ class Engine:
         except SignalboxError as error:
             self.refuse(call, error)
         except Exception:  # the edge: one call's failure must not reach another
-            logger.exception("A call to %s failed.", call.route.endpoint)
+            logger.exception("A call to %s failed.", call.head.route.endpoint)
             self.refuse(call, Failed("Signalbox failed on this request. The server's log has the details."))
 
     def authorize(self, authorization: bytes | None, api_key: bytes | None) -> KeyEntry:
@@ -91,32 +90,45 @@ class Engine:
         return self.routes
 
     def _take(self, call: Call) -> None:
-        name = call.route.endpoint
-        routes = self._routes()
-        key = routes.keys.check(call.authorization, call.api_key)
-        endpoint = routes.endpoints.get(name)
-        keys.require_predict(key, name)
-        if endpoint is None:
-            raise Unknown(_UNKNOWN.format(name))
-        call.endpoint = endpoint
+        head, routes = call.head, self._routes()
+        if head.token is not routes.token:
+            self._recognise(head, routes)
+        key, endpoint = head.key, routes.endpoints[head.route.endpoint]
+        if key.expires_at is not None:
+            keys.require_fresh(key)
+        call.endpoint, call.key_id = endpoint, key.id
         self._admit(call, endpoint)
-        call.key_id = key.id
         call.id = self._make_id()
-        slot = FORMS[call.route.form](call, endpoint)
+        slot = FORMS[head.route.form](call, endpoint)
         endpoint.in_flight += 1
         call.counted = True
         slot.batcher.add(call)
-        for shadow in endpoint.shadows:
-            if shadow is not slot and shadow.spec.inputs == slot.spec.inputs:
-                self._add_shadow(call, shadow)
+        if endpoint.shadows:
+            self._add_shadows(call, endpoint, slot)
+
+    def _recognise(self, head: Head, routes: Routes) -> None:
+        """Check the key of a head that is new to this route table; raises Unauthorized, Denied or Unknown."""
+        name = head.route.endpoint
+        key = routes.keys.check(head.authorization, head.api_key)
+        keys.require_predict(key, name)
+        if name not in routes.endpoints:
+            raise Unknown(_UNKNOWN.format(name))
+        head.key, head.token = key, routes.token
 
     def _admit(self, call: Call, endpoint: EndpointState) -> None:
         limits = endpoint.limits
         if endpoint.in_flight >= limits.max_concurrency:
             raise Busy(f"'{endpoint.name}' is busy with {endpoint.in_flight} requests in this process, its limit. Try again in a second.")
+        if len(call.body) > limits.max_body_bytes:
+            raise self._oversized(call, len(call.body), limits.max_body_bytes)
         call.deadline = call.received + endpoint.timeout_s
-        if call.encoding:
-            call.body = bodies.unpack(call.body, call.encoding, limits.max_body_bytes)
+        if call.head.encoding:
+            call.body = bodies.unpack(call.body, call.head.encoding, limits.max_body_bytes)
+
+    def _add_shadows(self, call: Call, endpoint: EndpointState, slot: Slot) -> None:
+        for shadow in endpoint.shadows:
+            if shadow is not slot and shadow.spec.inputs == slot.spec.inputs:
+                self._add_shadow(call, shadow)
 
     def _add_shadow(self, call: Call, slot: Slot) -> None:
         """Copy a call to a shadow slot, unless that slot cannot keep up."""
@@ -150,9 +162,9 @@ class Engine:
         """Make what is logged of a batch; with the policy ``sampled`` only the share that the ids' hash chooses."""
         flags = joined.flags
         given = joined.given
-        if any(call.demo for call in calls):
+        if any(call.head.demo for call in calls):
             flags = (0 if flags is None else flags) | np.repeat(
-                np.array([FLAG_DEMO if call.demo else 0 for call in calls], np.int32), [call.rows for call in calls]
+                np.array([FLAG_DEMO if call.head.demo else 0 for call in calls], np.int32), [call.rows for call in calls]
             )
         if slot.log_policy == "sampled":
             kept = [_is_sampled(call.id, slot.log_share) for call in calls]
@@ -202,19 +214,22 @@ class Engine:
             slot.stats.fail_us += (time.perf_counter() - call.received) * 1e6
         if error.status >= 500 and error.__cause__ is not None:
             logger.warning("%s: %s", name, error.message)
-        headers: Headers = (JSON, (b"retry-after", b"1")) if isinstance(error, Busy) else (JSON,)
-        self._answer(call, error.status, headers, body_of(error))
+        self._answer(call, error.status, JSON + RETRY if isinstance(error, Busy) else JSON, body_of(error))
 
     def refuse_oversized(self, call: Call, size: int, limit: int) -> None:
         """Refuse a call whose body a transport has not kept, since it is over ``body_limit``."""
         if self.routes is not None:
-            call.endpoint = self.routes.endpoints.get(call.route.endpoint)
-        self.refuse(call, Oversized(f"The body has {size} bytes, '{call.route.endpoint}' takes at most {limit}. Send fewer rows at once."))
+            call.endpoint = self.routes.endpoints.get(call.head.route.endpoint)
+        self.refuse(call, self._oversized(call, size, limit))
+
+    @staticmethod
+    def _oversized(call: Call, size: int, limit: int) -> Oversized:
+        return Oversized(f"The body has {size} bytes, '{call.head.route.endpoint}' takes at most {limit}. Send fewer rows at once.")
 
     def expire(self, call: Call, now: float) -> bool:
         """Answer 504 if the deadline has passed; tells whether the call needs no run (any more)."""
         if not call.done and now > call.deadline:
-            self.refuse(call, Late(f"'{call.route.endpoint}' did not answer in time. Send fewer rows, or raise the endpoint's timeout."))
+            self.refuse(call, Late(f"'{call.head.route.endpoint}' did not answer in time. Send fewer rows, or raise the endpoint's timeout."))
         return call.done
 
     def _answer(self, call: Call, status: int, headers: Headers, body: bytes) -> None:
@@ -225,10 +240,10 @@ class Engine:
             call.endpoint.in_flight -= 1
         if call.reply is None:
             return
-        if call.accept_encoding and len(body) >= bodies.COMPRESS_FROM_BYTES:
-            body, encoding = bodies.pack(body, call.accept_encoding)
+        if call.head.accept_encoding and len(body) >= bodies.COMPRESS_FROM_BYTES:
+            body, encoding = bodies.pack(body, call.head.accept_encoding)
             if encoding:
-                headers = (*headers, (b"content-encoding", encoding))
+                headers += b"content-encoding: %b\r\n" % encoding
         call.reply(status, headers, body)
 
     def _watch(self) -> None:

@@ -38,7 +38,7 @@ class Unknown(NotFound):
 class NotAllowed(SignalboxError):
     code = "not_allowed"
     status = 405
-    headers: tuple[tuple[bytes, bytes], ...] = ()
+    headers = b""
 
 
 class Oversized(TooLarge):

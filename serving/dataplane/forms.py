@@ -20,8 +20,8 @@ _any_json = msgspec.json.Decoder().decode
 
 def take_infer(call: Call, endpoint: EndpointState) -> Slot:
     """Read the protocol's infer request, JSON or binary or mixed."""
-    body, tail = decode.split(call.body, call.header_length)
-    name, version, max_rows = endpoint.name, call.route.version, endpoint.limits.max_rows
+    body, tail = decode.split(call.body, call.head.header_length)
+    name, version, max_rows = endpoint.name, call.head.route.version, endpoint.limits.max_rows
     if tail is not None and not body:
         slot = _choose(call, endpoint, None)
         arrays = slot.spec.raw_arrays(tail, name, max_rows)
@@ -48,7 +48,7 @@ def take_infer(call: Call, endpoint: EndpointState) -> Slot:
 
 def take_predict(call: Call, endpoint: EndpointState) -> Slot:
     """Read named rows."""
-    first = endpoint.candidates(call.route.version)[0]
+    first = endpoint.candidates(call.head.route.version)[0]
     request = first.codec.request_of(call.body, endpoint.limits.max_rows)
     call.request_id = request.id
     if request.parameters:
@@ -60,8 +60,8 @@ def take_predict(call: Call, endpoint: EndpointState) -> Slot:
 
 def take_invocations(call: Call, endpoint: EndpointState) -> Slot:
     """Read any of MLflow's forms: dataframe_split, dataframe_records, instances, inputs, or CSV."""
-    first = endpoint.candidates(call.route.version)[0]
-    is_csv = b"csv" in call.content_type.lower()
+    first = endpoint.candidates(call.head.route.version)[0]
+    is_csv = b"csv" in call.head.content_type.lower()
     records = _csv_records(call.body) if is_csv else _json_records(call.body, [feature.name for feature in first.codec.features])
     rows = first.codec.rows_of(records, endpoint.limits.max_rows, strict=not is_csv)
     return _take_rows(call, endpoint, first, rows, lambda slot: slot.answers.invocations)
@@ -89,7 +89,7 @@ def _fill(call: Call, slot: Slot, arrays: Arrays, render: Any) -> Slot:
 
 def _choose(call: Call, endpoint: EndpointState, feature: bytes | None) -> Slot:
     """Choose the slot by the sticky key: the request's own, else the feature, the request's id, the prediction's id."""
-    version = call.route.version
+    version = call.head.route.version
     if endpoint.sole is not None and not version:
         return endpoint.sole
     sticky = call.sticky if call.sticky is not None else feature

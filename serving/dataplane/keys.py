@@ -34,8 +34,7 @@ class KeyRing:
             entry = self._look_up(text)
             if len(self._seen) < _MOST_SEEN:
                 self._seen[digest] = entry
-        if entry.expires_at is not None and entry.expires_at <= time.time():
-            raise Unauthorized(f"The API key {entry.id} has expired. Ask for a new one.")
+        require_fresh(entry)
         return entry
 
     def _look_up(self, text: bytes) -> KeyEntry:
@@ -48,6 +47,12 @@ class KeyRing:
         if entry is None or not hmac.compare_digest(entry.secret_digest, secret_digest(parsed.secret)):
             raise Unauthorized(f"The API key {parsed.id} is not known, or was revoked.")
         return entry
+
+
+def require_fresh(key: KeyEntry) -> None:
+    """Return unless ``key`` has expired, else raise Unauthorized."""
+    if key.expires_at is not None and key.expires_at <= time.time():
+        raise Unauthorized(f"The API key {key.id} has expired. Ask for a new one.")
 
 
 def may_predict(key: KeyEntry, endpoint: str) -> bool:

@@ -129,6 +129,7 @@ class Routes:
 
     def __init__(self, table: RouteTable, builds: Builds, errors: Mapping[str, str], before: Routes | None) -> None:
         self.table, self.revision, self.errors = table, table.revision, dict(errors)
+        self.token = object()  # what was found out about a request's head holds while this is the table's
         self.keys = KeyRing(table.keys)
         self.endpoints = {entry.name: _endpoint(entry, builds, table.revision, before) for entry in table.endpoints}
 

@@ -6,6 +6,7 @@ Order on a connection is uvicorn's own: an ``Exchange`` takes the place of its r
 
 from __future__ import annotations
 
+import asyncio
 from http import HTTPStatus
 from typing import Any, ClassVar
 from urllib.parse import unquote_to_bytes
@@ -14,7 +15,7 @@ import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from core.errors import SignalboxError
-from serving.dataplane.call import Call, Headers, Route, route_of
+from serving.dataplane.call import JSON, Call, Head, Headers, Route, route_of
 from serving.dataplane.engine import Engine
 from serving.dataplane.errors import BadRequest
 from serving.dataplane.problems import body_of
@@ -25,6 +26,8 @@ _HEAD_LIMIT_BYTES = 65_536
 _DISCARDED_AT_MOST_BYTES = 64 * 2**20
 """A body over its limit is read and dropped up to here, so that the connection can be kept; beyond, it is closed."""
 _MOST_ROUTES = 4096
+_MOST_HEADS = 32
+"""So many heads are known per connection: they differ in the length of the body."""
 
 
 class _NoEvent:
@@ -35,32 +38,14 @@ class _NoEvent:
 
 
 class Exchange:
-    """One prediction request and its answer on a connection."""
+    """A prediction on a connection, up to its answer; to uvicorn it is a request-response cycle."""
 
-    __slots__ = ("complete", "disconnected", "headers", "keep_alive", "limit", "parts", "protocol", "response_complete", "route", "size", "started")
+    __slots__ = ("disconnected", "keep_alive", "protocol", "response_complete")
     message_event: ClassVar[_NoEvent] = _NoEvent()
 
-    def __init__(self, protocol: PredictProtocol, route: Route, headers: list[tuple[bytes, bytes]], keep_alive: bool) -> None:
-        self.protocol, self.route, self.headers, self.keep_alive = protocol, route, headers, keep_alive
-        self.parts: list[bytes] = []
-        self.size = 0
-        self.limit = protocol.engine.body_limit(route.endpoint)
-        self.complete = self.started = self.response_complete = self.disconnected = False
-
-    def start(self) -> None:
-        """It is this request's turn on the connection."""
-        self.started = True
-        if self.complete:
-            self.submit()
-
-    def submit(self) -> None:
-        """The body is complete: hand it to the engine."""
-        engine = self.protocol.engine
-        parts = self.parts
-        if self.size > self.limit:
-            engine.refuse_oversized(Call(self.route, {}, b"", self.reply), self.size, self.limit)
-            return
-        engine.submit(Call(self.route, dict(self.headers), parts[0] if len(parts) == 1 else b"".join(parts), self.reply))
+    def __init__(self, protocol: PredictProtocol, keep_alive: bool) -> None:
+        self.protocol, self.keep_alive = protocol, keep_alive
+        self.response_complete = self.disconnected = False
 
     def reply(self, status: int, headers: Headers, body: bytes) -> None:
         """Write the answer in one piece."""
@@ -76,24 +61,87 @@ class Exchange:
         protocol.on_response_complete()
 
 
+class Incoming(Exchange):
+    """One whose request is being parsed."""
+
+    __slots__ = ("complete", "head", "limit", "parts", "size", "started")
+
+    def __init__(self, protocol: PredictProtocol, head: Head, keep_alive: bool) -> None:
+        super().__init__(protocol, keep_alive)
+        self.head = head
+        self.parts: list[bytes] = []
+        self.size = 0
+        self.limit = protocol.engine.body_limit(head.route.endpoint)
+        self.complete = self.started = False
+
+    def start(self) -> None:
+        """It is this request's turn on the connection."""
+        self.started = True
+        if self.complete:
+            self.submit()
+
+    def submit(self) -> None:
+        """The body is complete: hand it to the engine."""
+        engine = self.protocol.engine
+        if self.size > self.limit:
+            engine.refuse_oversized(Call(self.head, b"", self.reply), self.size, self.limit)
+        else:
+            engine.submit(Call(self.head, self.parts[0] if len(self.parts) == 1 else b"".join(self.parts), self.reply))
+
+
 def _response(status: int, headers: Headers, body: bytes, fixed: bytes, keep_alive: bool) -> bytes:
-    parts = [_STATUS_LINES[status], fixed, b"content-length: %d\r\n" % len(body)]
-    for name, value in headers:
-        parts += (name, b": ", value, b"\r\n")
-    parts += (b"\r\n" if keep_alive else b"connection: close\r\n\r\n", body)
-    return b"".join(parts)
+    end = b"\r\n" if keep_alive else b"connection: close\r\n\r\n"
+    return b"".join((_STATUS_LINES[status], fixed, b"content-length: %d\r\n" % len(body), headers, end, body))
 
 
 class PredictProtocol(HttpToolsProtocol):
-    """One connection. ``engine`` is set on a subclass by ``bound_to``."""
+    """One connection. ``engine`` is set on a subclass by ``bound_to``.
+
+    A client sends the same head with each request. Once parsed, its bytes are known, and a request that
+    comes in one piece under a known head goes to the engine without being parsed again.
+    """
 
     engine: ClassVar[Engine]
     _routes: ClassVar[dict[bytes, Route | None]]
     _head_bytes = 0
     _idle_since = 0.0
+    _between_messages = True
     _date: ClassVar[tuple[Any, bytes]] = (None, b"")
 
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as the base class has it
+        super().connection_made(transport)
+        self._known: dict[bytes, tuple[Head, int]] = {}
+
+    def data_received(self, data: bytes) -> None:
+        if not self._between_messages:
+            super().data_received(data)
+            return
+        end = data.find(b"\r\n\r\n") + 4
+        raw = data[:end]
+        known = self._known.get(raw)
+        before: Any = self.cycle
+        if known is None:
+            super().data_received(data)
+            self._remember(raw, len(data) - end, before)
+        elif len(data) - end == known[1] and (before is None or before.response_complete):
+            exchange = Exchange(self, keep_alive=True)
+            self.cycle = exchange  # type: ignore[assignment]  # it has what the base class uses of a cycle
+            self.engine.submit(Call(known[0], data[end:], exchange.reply))
+        else:
+            super().data_received(data)
+
+    def _remember(self, raw: bytes, size: int, before: Any) -> None:
+        """Keep a head if what came was one whole request under it, and the next may come under the same."""
+        exchange: Any = self.cycle
+        if exchange is before or type(exchange) is not Incoming or not self._between_messages:
+            return
+        if exchange.size == size == exchange.head.length and exchange.keep_alive and not self.expect_100_continue:
+            if len(self._known) >= _MOST_HEADS:
+                self._known.clear()
+            self._known[raw] = (exchange.head, size)
+
     def on_message_begin(self) -> None:
+        self._between_messages = False
         self.url = b""
         self.headers = []
         self.expect_100_continue = False
@@ -118,23 +166,20 @@ class PredictProtocol(HttpToolsProtocol):
         if route is None:
             self._hand_on()
             return
-        exchange = Exchange(self, route, self.headers, parser.get_http_version() != "1.0" and parser.should_keep_alive())
-        before, self.cycle = self.cycle, exchange  # type: ignore[assignment]  # it has what the base class uses of a cycle
-        if self._declared() > exchange.limit + _DISCARDED_AT_MOST_BYTES:
+        exchange = Incoming(self, Head(route, dict(self.headers)), parser.get_http_version() != "1.0" and parser.should_keep_alive())
+        before, self.cycle = self.cycle, exchange  # type: ignore[assignment]  # as in data_received
+        declared = exchange.head.length or 0
+        if declared > exchange.limit + _DISCARDED_AT_MOST_BYTES:
             exchange.keep_alive = False
-            exchange.size = self._declared()
+            exchange.size = declared
             exchange.complete = True
-        elif self.expect_100_continue and self._declared() <= exchange.limit:
+        elif self.expect_100_continue and declared <= exchange.limit:
             self.transport.write(_CONTINUE)
         if before is None or before.response_complete:
             exchange.start()
         else:
             self.flow.pause_reading()
             self.pipeline.appendleft((exchange, None))  # type: ignore[arg-type]  # _start_asgi_task knows it
-
-    def _declared(self) -> int:
-        length = dict(self.headers).get(b"content-length", b"0")
-        return int(length) if length.isdigit() else 0
 
     def _route(self) -> Route | None:
         routes = self._routes
@@ -154,14 +199,14 @@ class PredictProtocol(HttpToolsProtocol):
         super().on_headers_complete()
 
     def _start_asgi_task(self, cycle: Any, app: Any) -> None:
-        if isinstance(cycle, Exchange):
+        if isinstance(cycle, Incoming):
             cycle.start()
         else:
             super()._start_asgi_task(cycle, app)
 
     def on_body(self, body: bytes) -> None:
         exchange: Any = self.cycle
-        if not isinstance(exchange, Exchange):
+        if not isinstance(exchange, Incoming):
             super().on_body(body)
         elif not exchange.complete:
             exchange.size += len(body)
@@ -171,8 +216,9 @@ class PredictProtocol(HttpToolsProtocol):
                 exchange.parts.clear()
 
     def on_message_complete(self) -> None:
+        self._between_messages = True
         exchange: Any = self.cycle
-        if not isinstance(exchange, Exchange):
+        if not isinstance(exchange, Incoming):
             super().on_message_complete()
         elif not exchange.complete:
             exchange.complete = True
@@ -214,7 +260,7 @@ class PredictProtocol(HttpToolsProtocol):
     def send_400_response(self, msg: str) -> None:
         error: SignalboxError = BadRequest(f"{msg} The connection is closed, since the next request's beginning cannot be found.")
         if not self.transport.is_closing():
-            self.transport.write(_response(400, ((b"content-type", b"application/json"),), body_of(error), self.fixed_headers(), keep_alive=False))
+            self.transport.write(_response(400, JSON, body_of(error), self.fixed_headers(), keep_alive=False))
             self.transport.close()
 
     def fixed_headers(self) -> bytes:

@@ -6,6 +6,7 @@ import gzip
 import json
 import socket
 import struct
+import time
 import zlib
 from typing import Any
 
@@ -307,6 +308,51 @@ def test_pipelined_requests_are_answered_in_order(standing: Plane) -> None:
     found = [received.index(text) for text in (b'"data":[1.0]', b'"data":[2.0]', b'"live"', b'"data":[3.0]', b'"data":[4.0]')]
     assert found == sorted(found)
     assert received.count(b"HTTP/1.1 200 OK") == 6
+
+
+def test_a_head_that_is_known_is_answered_however_its_request_is_cut(standing: Plane) -> None:
+    """The bytes of a head that came before are not parsed again: whole, split, joined and with a bad body they must mean the same."""
+
+    def request(text: str) -> bytes:
+        return f"POST /v2/models/sum/infer HTTP/1.1\r\nHost: x\r\nX-API-Key: {KEY}\r\nContent-Length: {len(text)}\r\n\r\n{text}".encode()
+
+    texts = [json.dumps(with_row(data=[number, 0, 0])) for number in range(1, 10)]
+    with socket.create_connection(("127.0.0.1", standing.port)) as sock:
+        received = sock.makefile("rb")
+
+        def answer() -> tuple[int, dict[str, Any]]:
+            status = int(received.readline().split()[1])
+            lines = dict(line.split(b": ", 1) for line in iter(received.readline, b"\r\n"))
+            return status, json.loads(received.read(int(lines[b"content-length"])))
+
+        def data() -> Any:
+            status, document = answer()
+            return status, document["outputs"][0]["data"] if status == 200 else document["error"]
+
+        for text in texts[:2]:
+            sock.sendall(request(text))
+            assert data() == (200, [float(json.loads(text)["inputs"][0]["data"][0])])
+        whole = request(texts[2])
+        for cut in (5, whole.index(b"\r\n\r\n") + 2, whole.index(b"\r\n\r\n") + 4, len(whole) - 3):
+            sock.sendall(whole[:cut])
+            time.sleep(0.05)
+            sock.sendall(whole[cut:])
+            assert data() == (200, [3.0])
+        sock.sendall(request(texts[3]) + request(texts[4]) + request(texts[5])[:50])
+        assert (data(), data()) == ((200, [4.0]), (200, [5.0]))
+        sock.sendall(request(texts[5])[50:])
+        assert data() == (200, [6.0])
+        sock.sendall(request("x" * len(texts[6])))
+        status, text = data()
+        assert (status, "not valid JSON" in text) == (400, True)
+        sock.sendall(request(texts[7]))
+        assert data() == (200, [8.0])
+        sock.sendall(whole[: whole.index(b"\r\n\r\n") + 4] + b"{")
+        time.sleep(0.05)
+        sock.sendall(request(texts[2])[whole.index(b"\r\n\r\n") + 5 :])
+        assert data() == (200, [3.0])
+        sock.sendall(b"nonsense instead of a request\r\n\r\n")
+        assert received.readline().startswith(b"HTTP/1.1 400")
 
 
 def test_nonsense_instead_of_http_gets_an_answer(standing: Plane) -> None:
