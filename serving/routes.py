@@ -18,7 +18,7 @@ from serving.table import CHANNEL, BuildEntry, EndpointEntry, KeyEntry, Limits, 
 KEPT = 100
 # Any number will do; it is the same in every process and used for nothing else.
 _LOCK = 0x5197_A1B0
-_PREDICTING_SCOPES = sorted(scope for scope, rights in RIGHTS_OF_SCOPE.items() if Right.PREDICT in rights)
+_KNOWN_SCOPES = sorted(scope for scope, rights in RIGHTS_OF_SCOPE.items() if rights & {Right.PREDICT, Right.SYSTEM_VIEW})
 
 
 def publish() -> int:
@@ -119,7 +119,7 @@ def _build_entry(build: Build) -> BuildEntry:
 
 def _key_entries() -> tuple[KeyEntry, ...]:
     unexpired = Q(expires_at__isnull=True) | Q(expires_at__gt=now())
-    keys = ApiKey.objects.filter(unexpired, revoked_at__isnull=True, scopes__overlap=_PREDICTING_SCOPES).order_by("id")
+    keys = ApiKey.objects.filter(unexpired, revoked_at__isnull=True, scopes__overlap=_KNOWN_SCOPES).order_by("id")
     return tuple(
         KeyEntry(
             id=key.id,

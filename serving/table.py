@@ -70,7 +70,7 @@ class EndpointEntry(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class KeyEntry(msgspec.Struct, frozen=True, kw_only=True):
-    """An API key that may predict. ``endpoints`` empty: all. ``expires_at`` in seconds since 1970, or None."""
+    """An API key that may predict, or read the metrics. ``endpoints`` empty: all. ``expires_at`` in seconds since 1970, or None."""
 
     id: str
     secret_digest: str

@@ -11,6 +11,7 @@ from serving.dataplane import catalog
 from serving.dataplane.call import JSON, Call, Head, Headers, route_of
 from serving.dataplane.engine import Engine
 from serving.dataplane.errors import Failed, Oversized
+from serving.dataplane.metrics import Page
 from serving.dataplane.problems import body_of
 
 logger = logging.getLogger(__name__)
@@ -24,8 +25,8 @@ _CATALOG_BODY_BYTES = 2**20
 class Application:
     """Answers from one engine. Bodies are read whatever their content type says, up to the endpoint's limit."""
 
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
+    def __init__(self, engine: Engine, metrics: Page) -> None:
+        self._engine, self._metrics = engine, metrics
 
     async def __call__(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -48,6 +49,8 @@ class Application:
         limit = self._engine.body_limit(route.endpoint) if route else _CATALOG_BODY_BYTES
         body, size = await _read(receive, limit)
         headers = dict(scope["headers"])
+        if scope["path"] == "/metrics":
+            return await self._metrics.answer(scope["method"], (scope.get("client") or ("",))[0], headers)
         if route is None:
             if size > limit:
                 return 413, JSON, body_of(Oversized(f"The body has {size} bytes, at most {limit} are read here."))

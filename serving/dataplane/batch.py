@@ -55,12 +55,13 @@ class Settler(Protocol):
 
 @dataclass(slots=True)
 class Joined:
-    """The rows of a batch: as sent, as run, and each row's flags (None: no row has any)."""
+    """The rows of a batch: as sent, as run, and each row's flags (None: no row has any). ``begun`` is on the performance counter's clock."""
 
     given: Arrays
     arrays: Arrays
     flags: Array | None
     rows: int
+    begun: float
 
 
 class Batcher:
@@ -124,16 +125,18 @@ class Batcher:
         arrays, rows = _together([call.arrays for call in calls]), sum(call.rows for call in calls)
         checks = self._checks
         if checks.are_clean(arrays):
-            return Joined(arrays, arrays, None, rows)
+            return Joined(arrays, arrays, None, rows, now)
         try:
             checked, flags = checks.apply(arrays, rows)
         except SignalboxError as error:
             return self._join_the_others(calls, error)
-        return Joined(arrays, checked, flags, rows)
+        checks.count()
+        return Joined(arrays, checked, flags, rows, now)
 
     def _join_the_others(self, calls: list[Call], error: SignalboxError) -> Joined | None:
         """One row of the batch is refused: refuse its call, with rows counted in that call, and go on with the others."""
         if len(calls) == 1:
+            self._checks.count_refused(error)
             self._settler.refuse(calls[0], error)
             return None
         good: list[Call] = []
@@ -141,6 +144,7 @@ class Batcher:
             try:
                 self._checks.apply(call.arrays, call.rows)
             except SignalboxError as own:
+                self._checks.count_refused(own)
                 self._settler.refuse(call, own)
             else:
                 good.append(call)

@@ -9,7 +9,7 @@ from typing import Any
 import orjson
 
 from core.errors import SignalboxError
-from serving.dataplane import keys, metrics
+from serving.dataplane import keys
 from serving.dataplane.call import JSON, RETRY, Headers
 from serving.dataplane.engine import Engine
 from serving.dataplane.errors import BadRequest, Busy, Denied, NotAllowed, Unknown, Unsupported
@@ -24,7 +24,6 @@ _TRACE_OFF = {"trace_level": ["OFF"], "trace_rate": "1000", "trace_count": "-1",
 _LOGGING = {"log_file": "", "log_info": True, "log_warning": True, "log_error": True, "log_verbose_level": 0, "log_format": "default"}
 _MODEL = r"/v2/models/(?P<endpoint>[^/]+)(?:/versions/(?P<version>[^/]+))?"
 Answer = tuple[int, Headers, bytes]
-_TEXT = b"content-type: text/plain; version=0.0.4; charset=utf-8\r\n"
 
 
 class Request:
@@ -217,7 +216,6 @@ _PATHS: list[tuple[str, _Handlers]] = [
     ("/v2/health/live", {"GET": _live}),
     ("/v2/health/ready", {"GET": _ready}),
     ("/v2", {"GET": _server}),
-    ("/metrics", {"GET": metrics.page}),
     ("/v2/models/stats", {"GET": _all_stats}),
     (_MODEL, {"GET": _metadata}),
     (_MODEL + "/ready", {"GET": _model_ready}),
@@ -259,7 +257,5 @@ def _found(engine: Engine, method: str, path: str, headers: dict[bytes, bytes], 
             error.headers = b"allow: %b\r\n" % ", ".join(methods).encode()
             raise error
         document = handler(Request(engine, headers, body, match))
-        if isinstance(document, bytes):
-            return 200, _TEXT, document
         return 200, JSON, b"" if document is None else orjson.dumps(document)
     raise Unknown(f"There is no {path} here. The protocol's paths begin with /v2; the console has its own address.")

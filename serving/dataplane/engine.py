@@ -18,11 +18,11 @@ from core.errors import SignalboxError
 from serving.dataplane import bodies, keys
 from serving.dataplane.batch import Batch, Batcher, Joined
 from serving.dataplane.call import JSON, RETRY, Call, Head, Headers
-from serving.dataplane.counts import TrafficCounts
+from serving.dataplane.counts import LoopLag, Refusals, TrafficCounts
 from serving.dataplane.errors import Busy, Failed, Late, Oversized, Unknown
 from serving.dataplane.forms import FORMS
 from serving.dataplane.ids import IdMaker
-from serving.dataplane.live import EndpointState, Routes, Slot, SlotStats
+from serving.dataplane.live import BATCH_BUCKETS, EndpointState, Routes, Slot, SlotStats
 from serving.dataplane.log import PredictionLog
 from serving.dataplane.problems import body_of
 from serving.dataplane.tensors import Array
@@ -47,6 +47,7 @@ class Engine:
         self.routes: Routes | None = None
         self.draining = False
         self.stats: dict[tuple[str, str, str], SlotStats] = {}
+        self.refusals, self.loop_lag = Refusals(), LoopLag()
         self._loop = loop
         self._threads = ThreadPoolExecutor(max_workers=4, thread_name_prefix="heavy-build")
         self._make_id = IdMaker().make
@@ -63,6 +64,7 @@ class Engine:
                 if not hasattr(slot, "batcher"):
                     slot.batcher = Batcher(slot, self, self._loop, self._threads)
                     slot.stats = self.stats.setdefault((endpoint.name, slot.name, slot.version), SlotStats())
+                    slot.checks.actions = slot.stats.actions
         self.routes = routes
 
     def body_limit(self, endpoint: str) -> int:
@@ -141,10 +143,12 @@ class Engine:
         counts = self.counts.of(slot.endpoint_name, slot.name, slot.entry.version)
         batch = self._batch(slot, calls, joined, outputs, now) if slot.log_policy != "off" else None
         answers = _rendered(slot, calls, outputs)
+        before_us = slot.stats.success_us
         for call in calls:
             latency_us = (now - call.received) * 1e6
             counts.add_latency(latency_us)
             slot.stats.success_us += latency_us
+        slot.stats.queue_us += slot.stats.success_us - before_us - len(calls) * (now - joined.begun) * 1e6
         counts.requests += len(calls)
         counts.rows += joined.rows
         if joined.flags is not None:
@@ -182,6 +186,7 @@ class Engine:
     def _add_stats(self, slot: Slot, calls: list[Call], rows: int, run_s: float) -> None:
         stats = slot.stats
         stats.batches += 1
+        stats.batch_rows[min((rows - 1).bit_length(), BATCH_BUCKETS - 1)] += 1
         stats.rows += rows
         stats.success_count += len(calls)
         stats.run_us += run_s * 1e6
@@ -204,14 +209,17 @@ class Engine:
             return
         slot = call.slot
         name = call.endpoint.name if call.endpoint else ""
-        counts = self.counts.of(name, slot.name if slot and error.status >= 500 else "", slot.entry.version if slot and error.status >= 500 else 0)
+        latency_us = (time.perf_counter() - call.received) * 1e6
+        counted = (name, slot.name, slot.entry.version) if slot and error.status >= 500 else (name, "", 0)
+        self.refusals.add(counted, error, latency_us)
+        counts = self.counts.of(*counted)
         counts.requests += 1
         counts.refused += error.status < 500
         counts.errors += error.status >= 500
-        counts.add_latency((time.perf_counter() - call.received) * 1e6)
+        counts.add_latency(latency_us)
         if slot is not None:
             slot.stats.fail_count += 1
-            slot.stats.fail_us += (time.perf_counter() - call.received) * 1e6
+            slot.stats.fail_us += latency_us
         if error.status >= 500 and error.__cause__ is not None:
             logger.warning("%s: %s", name, error.message)
         self._answer(call, error.status, JSON + RETRY if isinstance(error, Busy) else JSON, body_of(error))
@@ -248,6 +256,7 @@ class Engine:
 
     def _watch(self) -> None:
         """Answer 504 in time for calls behind a run that takes longer than their deadline."""
+        self.loop_lag.add(self._loop.time(), _WATCH_S)
         self._loop.call_later(_WATCH_S, self._watch)
         if self.routes is None:
             return

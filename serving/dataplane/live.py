@@ -12,7 +12,7 @@ from serving.dataplane.errors import Busy, Unknown
 from serving.dataplane.keys import KeyRing
 from serving.dataplane.rows import RowCodec
 from serving.dataplane.spec import Spec
-from serving.dataplane.validate import Checks
+from serving.dataplane.validate import Actions, Checks
 from serving.runtimes.onnx import OnnxBuild
 from serving.table import BuildEntry, EndpointEntry, RouteTable, SlotEntry
 from serving.traffic import PERCENT, choose
@@ -49,12 +49,18 @@ class Builds:
         return self._exact.get((digest, model, version)) or self._by_digest.get(digest)
 
 
+BATCH_BUCKETS = 18
+"""Batches by their rows: 1, 2, up to 4, up to 8, ... up to 65,536, and more."""
+
+
 class SlotStats:
     """Since the process started: for the protocol's statistics call and for /metrics."""
 
-    __slots__ = ("batches", "fail_count", "fail_us", "last_ms", "queue_us", "rows", "run_us", "success_count", "success_us")
+    __slots__ = ("actions", "batch_rows", "batches", "fail_count", "fail_us", "last_ms", "queue_us", "rows", "run_us", "success_count", "success_us")
 
     def __init__(self) -> None:
+        self.actions: Actions = {}
+        self.batch_rows = [0] * BATCH_BUCKETS
         self.batches = self.rows = self.success_count = self.fail_count = self.last_ms = 0
         self.success_us = self.fail_us = self.queue_us = self.run_us = 0.0
 

@@ -41,6 +41,7 @@ class PredictionLog:
     def __init__(self, link: Link, spool: Spool) -> None:
         self._link, self._spool = link, spool
         self._entries: deque[Entry] = deque()
+        self._writing: list[Entry] = []
         self._waiting: deque[Path] = deque()
         self._wake = threading.Event()
         self._stopping = False
@@ -56,6 +57,11 @@ class PredictionLog:
         self._entries.append((slot, batch, on_written))
         if on_written is not None:
             self._wake.set()
+
+    def waiting(self) -> tuple[int, int | None]:
+        """Give how many batches are neither in Postgres nor in the spool, and when the oldest came, in microseconds since 1970."""
+        entries = [*self._writing, *self._entries.copy()]
+        return len(entries), entries[0][1].calls[0][2] if entries else None
 
     def stop(self) -> None:
         """Write what is left and end the thread."""
@@ -82,6 +88,7 @@ class PredictionLog:
         entries = [self._entries.popleft() for _ in range(len(self._entries))]
         if not entries:
             return
+        self._writing = entries
         segments: list[Segment] = []
         good: list[Entry] = []
         bad: list[Entry] = []
@@ -96,6 +103,7 @@ class PredictionLog:
         try:
             safe = self._write(segments)
         finally:
+            self._writing = []
             self._tell(good, safe=safe)
             self._tell(bad, safe=False)
 

@@ -8,11 +8,14 @@ import gc
 import logging
 import sys
 from collections.abc import AsyncIterator
+from functools import partial
 
 import numpy as np
 
 from core.environment import Environment
 from core.ids import uuid7
+from core.metrics.siblings import Sibling
+from serving.dataplane import metrics
 from serving.dataplane.counts import TrafficCounts
 from serving.dataplane.engine import Engine
 from serving.dataplane.heartbeat import Heartbeat
@@ -48,12 +51,13 @@ async def running_engine(environment: Environment, kind: str) -> AsyncIterator[E
     engine = Engine(log, counts, loop)
     follower = TableFollower(engine, loop, Link(url, "signalbox routes"), folder, environment.artifacts_dir)
     heartbeat = Heartbeat(process, kind, engine, counts, Link(url, "signalbox heartbeat"))
-    for part in (log, follower, heartbeat):
+    sibling = Sibling(environment.run_dir, metrics.PROCESSES[kind], partial(metrics.collect, engine))
+    for part in (log, follower, heartbeat, sibling):
         part.start()
     try:
         yield engine
     finally:
         engine.draining = True
-        for stop in (follower.stop, log.stop, heartbeat.stop):
+        for stop in (follower.stop, log.stop, heartbeat.stop, sibling.stop):
             await loop.run_in_executor(None, stop)
         engine.close()

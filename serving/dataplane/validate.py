@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from core.errors import SignalboxError
 from registry.signature import Feature
 from serving.dataplane.errors import BadRequest
 from serving.dataplane.spec import Arrays, Spec
@@ -17,11 +18,16 @@ from serving.dataplane.tensors import NUMPY_OF, Array
 from serving.segments import FLAG_CLIPPED, FLAG_OUT_OF_BOUNDS, FLAG_REPLACED, FLAG_UNSEEN_CATEGORY
 from serving.table import ValidationPolicy
 
+Actions = dict[tuple[str, str], int]
+"""Values by feature and by what was done with them: ``clipped``, ``replaced``, ``flagged``; requests for ``refused``."""
+
 
 class Checks:
-    """All checks of one build under one endpoint's policy."""
+    """All checks of one build under one endpoint's policy. ``actions`` counts what they have done."""
 
     def __init__(self, spec: Spec, policy: ValidationPolicy) -> None:
+        self.actions: Actions = {}
+        self._done: Actions = {}
         self._checks: list[tuple[str, NumberCheck | TextCheck]] = []
         by_name = {feature.name: feature for feature in spec.signature.features}
         for tensor in spec.inputs.values():
@@ -43,10 +49,21 @@ class Checks:
         """Give the arrays to run and the flags of each row (int32 [rows]); raises BadRequest for what is refused."""
         flags = np.zeros(rows, np.int32)
         checked = dict(arrays)
+        self._done = {}
         for name, check in self._checks:
             if not check.is_clean(arrays[name]):
-                checked[name] = check.apply(arrays[name], flags)
+                checked[name] = check.apply(arrays[name], flags, self._done)
         return checked, flags
+
+    def count(self) -> None:
+        """Count what the last ``apply`` did. A batch with a refused call is checked more than once, and counted once."""
+        for what, values in self._done.items():
+            self.actions[what] = self.actions.get(what, 0) + values
+
+    def count_refused(self, error: SignalboxError) -> None:
+        """Count a call that ``apply`` refused."""
+        what = (str(error.detail.get("feature", "")), "refused")
+        self.actions[what] = self.actions.get(what, 0) + 1
 
 
 class NumberCheck:
@@ -71,15 +88,15 @@ class NumberCheck:
             clean |= np.isnan(array) & self.may_miss
         return bool(clean.all())
 
-    def apply(self, array: Array, flags: Array) -> Array:
+    def apply(self, array: Array, flags: Array, done: Actions) -> Array:
         changed = array.copy()
         width = len(self.features)
         columns = changed.reshape(len(flags), -1)
         for index in range(columns.shape[1]):
-            self._apply_column(columns[:, index], index % width, flags)
+            self._apply_column(columns[:, index], index % width, flags, done)
         return changed
 
-    def _apply_column(self, column: Array, index: int, flags: Array) -> None:
+    def _apply_column(self, column: Array, index: int, flags: Array, done: Actions) -> None:
         feature, policy = self.features[index], self.policies[index]
         if self.floating:
             self._refuse_first(np.isnan(column) & ~self.may_miss[index], column, index, "a number is missing (null or NaN), and the model takes none missing")
@@ -93,14 +110,19 @@ class NumberCheck:
         if policy == "replace" and isinstance(feature.typical, int | float):
             column[outside] = feature.typical
             flags[outside] |= FLAG_REPLACED
+            action = "replaced"
         elif policy in ("clip", "replace"):
             column[:] = np.where(outside, np.clip(column, self.low[index], self.high[index]), column)
             flags[outside] |= FLAG_CLIPPED
+            action = "clipped"
+        else:
+            action = "flagged"
+        _add(done, feature.name, action, int(np.count_nonzero(outside)))
 
     def _refuse_first(self, bad: Array, column: Array, index: int, what: str) -> None:
         if bad.any():
             row = int(np.argmax(bad))
-            raise BadRequest(f"{_where(self.tensor, self.features[index], row)}: {column[row]} is refused: {what}.")
+            raise BadRequest(f"{_where(self.tensor, self.features[index], row)}: {column[row]} is refused: {what}.", feature=_name(self.features[index]))
 
 
 class TextCheck:
@@ -119,31 +141,41 @@ class TextCheck:
             return self.known[0] is not None and self.known[0].issuperset(values)
         return False
 
-    def apply(self, array: Array, flags: Array) -> Array:
+    def apply(self, array: Array, flags: Array, done: Actions) -> Array:
         changed = array.copy()
         columns = changed.reshape(len(flags), -1)
         width = len(self.features)
         for row, values in enumerate(columns.tolist()):
             for index, value in enumerate(values):
-                columns[row, index] = self._apply_value(value, index % width, row, flags)
+                columns[row, index] = self._apply_value(value, index % width, row, flags, done)
         return changed
 
-    def _apply_value(self, value: str | None, index: int, row: int, flags: Array) -> str:
+    def _apply_value(self, value: str | None, index: int, row: int, flags: Array, done: Actions) -> str:
         feature, policy, known = self.features[index], self.policies[index], self.known[index]
         if value is None:
             if feature is None or not feature.missing:
-                raise BadRequest(f"{_where(self.tensor, feature, row)}: the text is missing (null), and the model takes none missing.")
+                raise BadRequest(f"{_where(self.tensor, feature, row)}: the text is missing (null), and the model takes none missing.", feature=_name(feature))
             return ""
         if feature is None or known is None or value in known or (value == "" and feature.missing):
             return value
         if policy == "refuse":
             shown = ", ".join(sorted(known)[:20])
-            raise BadRequest(f"{_where(self.tensor, feature, row)}: {value[:100]!r} is refused: the categories are {shown}.")
+            raise BadRequest(f"{_where(self.tensor, feature, row)}: {value[:100]!r} is refused: the categories are {shown}.", feature=feature.name)
         flags[row] |= FLAG_UNSEEN_CATEGORY
         if policy in ("clip", "replace") and isinstance(feature.typical, str):
             flags[row] |= FLAG_REPLACED
+            _add(done, feature.name, "replaced", 1)
             return feature.typical
+        _add(done, feature.name, "flagged", 1)
         return value
+
+
+def _add(done: Actions, feature: str, action: str, values: int) -> None:
+    done[feature, action] = done.get((feature, action), 0) + values
+
+
+def _name(feature: Feature | None) -> str:
+    return feature.name if feature else ""
 
 
 def _where(tensor: str, feature: Feature | None, row: int) -> str:

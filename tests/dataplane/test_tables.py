@@ -26,6 +26,7 @@ from serving.runtimes.onnx import OnnxBuild
 from serving.table import BuildEntry, RouteTable
 from tests.dataplane import models
 from tests.dataplane.conftest import HEADERS, NO_DATABASE, Log, Plane, endpoint, table, wait_for
+from tests.metrics_page import value_of
 
 # The data plane writes with connections of its own; the mark has the test database made.
 pytestmark = pytest.mark.django_db
@@ -33,8 +34,8 @@ pytestmark = pytest.mark.django_db
 ROWS = {"rows": [{"a": 1, "b": 2, "c": 3}]}
 
 
-def _shows(plane: Plane, line: str) -> bool:
-    return line in plane.client.get("/metrics").text
+def _shows(plane: Plane, revision: int) -> bool:
+    return value_of(plane.client.get("/metrics").text, "signalbox_route_table_revision") == revision
 
 
 def _answer(plane: Plane, name: str = "sum") -> httpx.Response:
@@ -72,8 +73,7 @@ def test_swaps_under_load_fail_no_request_and_answer_only_from_what_is_live(plan
             build = builds[(number + 1) % 4]
             live.add(build.version)
             revision = log.publish(table(builds, [endpoint("sum", build)]))
-            line = f"signalbox_table_revision {revision}"
-            wait_for(partial(_shows, plane_with_log, line), "the new table")
+            wait_for(partial(_shows, plane_with_log, revision), "the new table")
             live.intersection_update({build.version})
         published.set()
         for each in asking:
@@ -113,7 +113,7 @@ def test_starts_from_disk_without_postgres_even_if_the_artifacts_are_gone(plane:
             path.unlink()
     plane.start()
     assert _answer(plane).json()["predictions"] == [{"prediction": 321.0}]
-    assert f"signalbox_table_revision {revision}" in plane.client.get("/metrics").text
+    assert _shows(plane, revision)
 
 
 def test_an_empty_table_is_ready_and_knows_nothing(plane_with_log: Plane, log: Log) -> None:

@@ -54,7 +54,7 @@ def test_two_versions_of_the_same_bytes_keep_their_numbers(operator):
     assert slots[0].build_digest == slots[1].build_digest
 
 
-def test_only_valid_keys_that_may_predict_are_in_the_table(admin):
+def test_only_valid_keys_that_may_predict_or_see_metrics_are_in_the_table(admin):
     later = now() + timedelta(hours=1)
     kept = {
         scope: create_key(actor=admin, name=f"{scope} key", scopes=[scope], endpoints=["a", "b"], expires_at=later).key
@@ -74,7 +74,7 @@ def test_only_valid_keys_that_may_predict_are_in_the_table(admin):
             endpoints=("a", "b"),
             expires_at=later.timestamp(),
         )
-        for scope in ("predict", "operate", "admin")
+        for scope in ("predict", "operate", "admin", "read", "register")
     ]
     assert list(newest_table().keys) == [*sorted(expected, key=lambda key: key.id), console_key.entry()]
 

@@ -1,0 +1,33 @@
+"""Who may read /metrics without a key: callers of this machine, unless a proxy stands before us. Pure."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Iterable
+
+from core.environment import Environment
+
+_FORWARDING = {"forwarded", "via", "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto", "x-real-ip"}
+REFUSAL = (
+    "Metrics are told to callers of this machine, and to API keys with the scope read. "
+    "Send one as 'Authorization: Bearer sbx_...', or set SIGNALBOX_METRICS_OPEN=1."
+)
+
+
+def needs_key(environment: Environment, peer: str, headers: Iterable[str]) -> bool:
+    """Tell whether a caller must send a key. ``headers`` are the names of the request's headers in lower case.
+
+    Behind a proxy on this machine everybody comes from its address, so that proves nothing then.
+    """
+    if environment.metrics_open:
+        return False
+    has_proxy = environment.https or environment.public_console_url or environment.public_predict_url
+    return bool(has_proxy) or not is_local(peer) or not _FORWARDING.isdisjoint(headers)
+
+
+def is_local(peer: str) -> bool:
+    """Tell whether an address is of this machine; an empty one is of a Unix socket."""
+    try:
+        return not peer or ipaddress.ip_address(peer).is_loopback
+    except ValueError:
+        return False

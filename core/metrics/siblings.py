@@ -1,0 +1,129 @@
+"""One page for all processes of a machine: each answers at a socket of its own, and whoever is scraped asks the others.
+
+Several processes share a listening port, so a scrape reaches any one of them. Each listens at
+``var/run/metrics/<process>.<pid>`` too, in a thread; the files of processes that have died are
+removed by whoever finds nobody behind them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import socket
+import threading
+import time
+from collections.abc import Collection, Iterable
+from pathlib import Path
+
+import msgspec
+
+from core.metrics.exposition import Collect, Piece, gauge, page, pieces, process_families
+
+logger = logging.getLogger(__name__)
+
+WITHIN_S = 1.0
+"""A process that has not answered by then is left out, and ``signalbox_process_up`` says so."""
+_LONGEST_ACCEPT = 1000
+_encode = msgspec.msgpack.Encoder().encode
+_decode = msgspec.msgpack.Decoder(list[Piece]).decode
+
+
+class Sibling:
+    """This process as the others see it. ``process`` says what it is; ``collect`` is called in a thread of its own."""
+
+    def __init__(self, run_dir: Path, process: str, collect: Collect) -> None:
+        self._path = run_dir / "metrics" / f"{process}.{os.getpid()}"
+        self._process, self._collect = process, collect
+        self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self._thread = threading.Thread(target=self._run, name="metrics", daemon=True)
+
+    def start(self) -> None:
+        """Listen. That it fails costs the metrics of this process and nothing else."""
+        folder = self._path.parent
+        fresh = folder / f".{os.getpid()}"
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            fresh.unlink(missing_ok=True)
+            self._listener.bind(str(fresh))
+            self._listener.listen(16)
+            fresh.rename(self._path)  # nobody may find the file before somebody listens behind it
+        except OSError as error:
+            logger.warning("The metrics of this process cannot be asked for: %s", error)
+            return
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Take the socket's file away; the thread ends with the process."""
+        self._path.unlink(missing_ok=True)
+
+    def _run(self) -> None:
+        while True:
+            try:
+                connection, _ = self._listener.accept()
+                with connection:
+                    connection.settimeout(WITHIN_S)
+                    self._answer(connection)
+            except OSError:
+                if self._listener.fileno() < 0:
+                    return
+            except Exception:  # the thread's edge: the next scrape must be answered
+                logger.exception("The metrics of this process cannot be told.")
+
+    def _answer(self, connection: socket.socket) -> None:
+        accept = _read(connection).decode("latin-1")
+        families = [*self._collect(), *process_families()]
+        connection.sendall(_encode(pieces(families, accept, {"process": self._process, "pid": str(os.getpid())})))
+
+
+def gather(run_dir: Path, processes: Collection[str], accept: str) -> tuple[str, bytes]:
+    """Ask every process of the kinds ``processes``; gives the content type and the page. Takes ``WITHIN_S`` at most."""
+    accept = accept[:_LONGEST_ACCEPT]
+    until = time.monotonic() + WITHIN_S
+    found: list[Piece] = []
+    asked = [(path, connection) for path in _sockets(run_dir, processes) if (connection := _ask(path, accept)) is not None]
+    for path, connection in asked:
+        process, _, pid = path.name.partition(".")
+        told = _told(connection, until)
+        up = gauge("signalbox_process_up", "1 if the process told its metrics within a second, 0 if it hangs.", told is not None)
+        found += [*pieces([up], accept, {"process": process, "pid": pid}), *(told or [])]
+    return page(found, accept)
+
+
+def _sockets(run_dir: Path, processes: Collection[str]) -> Iterable[Path]:
+    folder = run_dir / "metrics"
+    return sorted(path for path in folder.glob("[!.]*.*") if path.name.partition(".")[0] in processes) if folder.is_dir() else []
+
+
+def _ask(path: Path, accept: str) -> socket.socket | None:
+    """Connect and ask; None, and the file removed, when the process has died."""
+    connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    connection.settimeout(WITHIN_S)
+    try:
+        connection.connect(str(path))
+        connection.sendall(accept.encode("latin-1", "replace"))
+        connection.shutdown(socket.SHUT_WR)
+    except (ConnectionRefusedError, FileNotFoundError):
+        connection.close()
+        with contextlib.suppress(OSError):
+            path.unlink(missing_ok=True)
+        return None
+    except OSError:
+        pass  # it does not answer in time; that is told by what is read
+    return connection
+
+
+def _told(connection: socket.socket, until: float) -> list[Piece] | None:
+    with connection:
+        try:
+            connection.settimeout(max(0.01, until - time.monotonic()))
+            return _decode(_read(connection))
+        except (OSError, msgspec.MsgspecError):
+            return None
+
+
+def _read(connection: socket.socket) -> bytes:
+    parts = []
+    while part := connection.recv(65_536):
+        parts.append(part)
+    return b"".join(parts)
