@@ -15,7 +15,7 @@ from core.environment import Environment
 from serving.dataplane import metrics
 from serving.dataplane.asgi import Application
 from serving.dataplane.engine import Engine
-from serving.dataplane.process import DRAIN_S, LONGEST_DRAIN_S
+from serving.dataplane.process import DRAIN_S, LONGEST_DRAIN_S, running_engine
 from serving.dataplane.protocol import bound_to
 
 logger = logging.getLogger(__name__)
@@ -51,6 +51,10 @@ class _Server(uvicorn.Server):
 
 async def serve(environment: Environment, options: Options) -> None:
     """Run until SIGTERM or SIGINT; the log is flushed before this returns."""
+    async with running_engine(environment, "http") as engine:
+        server = _Server(_config(engine, options, metrics.Page(engine, environment)))
+        server.engine, server.loop = engine, asyncio.get_running_loop()
+        await server.serve(sockets=[options.sock])
 
 
 def _config(engine: Engine, options: Options, page: metrics.Page) -> uvicorn.Config:
