@@ -25,6 +25,10 @@ class Actor:
         """Tell whether ``right`` is held everywhere or on ``subject``."""
         return right in self.rights.get(EVERYTHING, frozenset()) or right in self.rights.get(subject, frozenset())
 
+    def may_somewhere(self, right: Right) -> bool:
+        """Tell whether ``right`` is held everywhere or on any one subject."""
+        return any(right in rights for rights in self.rights.values())
+
 
 def system(name: str) -> Actor:
     """Give the actor for what Signalbox does by itself: ``system("monitor")``, ``system("converter")``."""

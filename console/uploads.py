@@ -1,8 +1,8 @@
-"""Refuses uploads to pages before a byte of them is read: those of somebody not signed in, and those that are too large.
+"""Refuses uploads before a byte of them is read: what is too large, and what the person who sends it may not register.
 
-Without it Django would write the files of a form to disk first, when it looks for the form's token.
-The REST API refuses strangers by itself; what is too large is refused here in its form, because looking for
-the form's token would write the files before the API asks for a right.
+Without it Django would write the files of a form to disk first, when it looks for the form's token: it does that
+before a page or a view of the REST API is asked. Its check of the token stays what it is and comes after.
+The REST API refuses strangers and keys by itself, without reading.
 """
 
 from __future__ import annotations
@@ -10,16 +10,23 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from django.conf import settings
+from django.db import InterfaceError, OperationalError
 from django.http import HttpRequest, HttpResponseBase, JsonResponse
+from django.urls import Resolver404, resolve
 
 from access.api.problems import CONTENT_TYPE, answer_of
+from access.permissions import require
+from access.requests import request_actor
+from access.rights import Right
 from console.answers import page
-from core.errors import SignalboxError, TooLarge
+from core.errors import Invalid, SignalboxError, TooLarge, Unavailable
 
 FORM_BYTES = 2**20
 """What a form may have beside its files."""
-STRANGERS_BYTES = 16 * 2**10
-"""What somebody not signed in may send as such a form: enough to sign in."""
+SMALL_BYTES = 16 * 2**10
+"""What anybody may send as such a form: enough to sign in."""
+_TAKE_FILES = {"register", "api-versions"}
+"""The addresses that take files, by name; all of them register a version."""
 
 
 class RefuseUploads:
@@ -29,30 +36,49 @@ class RefuseUploads:
         self.get_response = get_response
 
     def __call__(self, request: HttpRequest) -> HttpResponseBase:
-        length = _length(request)
-        is_upload = length > STRANGERS_BYTES and request.content_type == "multipart/form-data"
-        if request.path.startswith("/api/"):
-            return _problem(_too_large()) if length > _limit() else self.get_response(request)
-        if is_upload or length > _limit():
-            return _checked(request, self.get_response)
-        return self.get_response(request)
+        is_upload = _length(request) > SMALL_BYTES and request.content_type == "multipart/form-data"
+        if not is_upload and _length(request) <= _limit():
+            return self.get_response(request)
+        return _of_the_api(request, self.get_response) if request.path.startswith("/api/") else _of_a_page(request, self.get_response)
 
 
 @page
-def _checked(request: HttpRequest, go_on: Callable[[HttpRequest], HttpResponseBase]) -> HttpResponseBase:
-    """Go on with somebody who is signed in and sends no more than is taken."""
-    if _length(request) > _limit():
-        raise _too_large()
+def _of_a_page(request: HttpRequest, go_on: Callable[[HttpRequest], HttpResponseBase]) -> HttpResponseBase:
+    """Go on with somebody who is signed in and may send what comes."""
+    _check(request)
     return go_on(request)
+
+
+def _of_the_api(request: HttpRequest, go_on: Callable[[HttpRequest], HttpResponseBase]) -> HttpResponseBase:
+    try:
+        is_by_session = not request.headers.get("Authorization") and request.user.is_authenticated
+        if is_by_session or _length(request) > _limit():
+            _check(request)
+    except SignalboxError as error:
+        return _problem(error)
+    except (OperationalError, InterfaceError):
+        return _problem(Unavailable("The database is away. Nothing was changed; try again in a moment."))
+    return go_on(request)
+
+
+def _check(request: HttpRequest) -> None:
+    """Raise what refuses the request by its head alone."""
+    if _length(request) > _limit():
+        limit = settings.ENVIRONMENT.upload_limit_bytes
+        raise TooLarge(f"The upload is larger than {limit:,} bytes, the limit here (SIGNALBOX_UPLOAD_LIMIT_BYTES). Nothing was kept.")
+    try:
+        found = resolve(request.path_info)
+    except Resolver404:
+        return  # nothing will read it
+    if found.url_name not in _TAKE_FILES:
+        raise Invalid("This address takes no files. Nothing was kept.")
+    actor, name = request_actor(request), found.kwargs.get("name")
+    if name is not None or not actor.may_somewhere(Right.MODEL_REGISTER):  # a page's form has the name in it
+        require(actor, Right.MODEL_REGISTER, f"model:{name}" if name else "*")
 
 
 def _problem(error: SignalboxError) -> JsonResponse:
     return JsonResponse(answer_of(error).data, status=error.status, content_type=CONTENT_TYPE)
-
-
-def _too_large() -> TooLarge:
-    limit = settings.ENVIRONMENT.upload_limit_bytes
-    return TooLarge(f"The upload is larger than {limit:,} bytes, the limit here (SIGNALBOX_UPLOAD_LIMIT_BYTES). Nothing was kept.")
 
 
 def _limit() -> int:

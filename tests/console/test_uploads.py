@@ -10,7 +10,9 @@ from django.core.files.uploadedfile import SimpleUploadedFile
 from django.core.handlers.wsgi import WSGIRequest
 from django.test import Client
 
-from registry.models import Version
+from access.actors import Actor
+from access.people import add_grant
+from registry.models import Model, Version
 from tests.conftest import ClientOf
 
 REGISTER = "/models/register/"
@@ -30,8 +32,10 @@ def unread(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return read
 
 
-def form() -> dict[str, Any]:
-    return {"name": "churn", "file": SimpleUploadedFile("m.skops", b"x" * 20_000)}
+def form(path: str = REGISTER) -> dict[str, Any]:
+    """Give what is sent to the page, whose form has the model's name in it, or to the API."""
+    name = {"name": "churn"} if path == REGISTER else {}
+    return name | {"file": SimpleUploadedFile("m.skops", b"x" * 20_000)}
 
 
 @pytest.mark.parametrize("path", [REGISTER, "/sign-in/", "/keys/", "/nowhere/"])
@@ -67,3 +71,55 @@ def test_somebody_signed_in_may_upload_and_anybody_may_sign_in(client_of: Client
     assert Version.objects.count() == 1
     assert Client().post("/sign-in/", {"username": "scientist", "password": "x"}, content_type="application/x-www-form-urlencoded").status_code in {200, 422}
     assert unread == [REGISTER, "/sign-in/"]
+
+
+def _enforcing(client: Client) -> Client:
+    client.handler.enforce_csrf_checks = True
+    return client
+
+
+@pytest.mark.parametrize("path", [REGISTER, "/api/v1/models/churn/versions/"])
+def test_files_of_somebody_who_may_not_register_are_not_read(client_of: ClientOf, unread: list[str], path: str) -> None:
+    answer = _enforcing(client_of("viewer")).post(path, form())
+    assert answer.status_code == 403
+    assert "model.register" in answer.content.decode()
+    assert (unread, Version.objects.count(), Model.objects.count()) == ([], 0, 0)
+
+
+@pytest.mark.parametrize("path", ["/keys/", "/models/churn/edit/", "/api/v1/models/", "/api/v1/models/churn/archive/"])
+def test_files_are_not_read_where_none_are_taken(client_of: ClientOf, unread: list[str], path: str) -> None:
+    answer = _enforcing(client_of("admin")).post(path, form())
+    assert answer.status_code == 400
+    assert "takes no files" in answer.content.decode()
+    assert unread == []
+
+
+def test_a_right_on_one_model_is_no_right_on_another(client_of: ClientOf, admin: Actor, unread: list[str]) -> None:
+    client = client_of("viewer")
+    Model.objects.create(name="churn")
+    add_grant(actor=admin, username="viewer", subject_kind="model", subject_name="churn", role="scientist")
+    refused = client.post("/api/v1/models/fraud/versions/", form("/api/v1/models/fraud/versions/"))
+    assert (refused.status_code, refused.json()["code"], unread) == (403, "forbidden", [])
+    assert client.post("/api/v1/models/churn/versions/", form("/api/v1/models/churn/versions/")).status_code == 202
+    assert client.post(REGISTER, form()).status_code == 302
+    assert [str(version) for version in Version.objects.order_by("id")] == ["churn v1", "churn v2"]
+
+
+def test_the_token_is_still_asked_for(client_of: ClientOf) -> None:
+    client = _enforcing(client_of("scientist"))
+    assert client.post(REGISTER, form()).status_code == 403
+    assert client.post("/api/v1/models/churn/versions/", form("/api/v1/models/churn/versions/")).status_code == 403
+    client.cookies["csrftoken"] = token = "t" * 32
+    assert client.post("/api/v1/models/churn/versions/", form("/api/v1/models/churn/versions/"), headers={"X-CSRFToken": "u" * 32}).status_code == 403
+    assert Version.objects.count() == 0
+    assert client.post("/api/v1/models/churn/versions/", form("/api/v1/models/churn/versions/"), headers={"X-CSRFToken": token}).status_code == 202
+    assert client.post(REGISTER, form(), headers={"X-CSRFToken": token}).status_code == 302
+    assert Version.objects.count() == 2
+
+
+def test_a_page_of_another_site_makes_nobody_read_an_upload(client_of: ClientOf, unread: list[str]) -> None:
+    client = _enforcing(client_of("scientist"))
+    client.cookies["csrftoken"] = "t" * 32
+    for path in (REGISTER, "/api/v1/models/churn/versions/"):
+        assert client.post(path, form(), headers={"Origin": "https://evil.example"}).status_code == 403
+    assert (unread, Version.objects.count()) == ([], 0)
