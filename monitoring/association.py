@@ -17,7 +17,7 @@ from monitoring import profile
 
 Codes = NDArray[np.int64]
 Floats = NDArray[np.float64]
-TARGETS = ("out.probability", "out.prediction", "out.score", "out.label", "out.confidence")
+TARGETS = ("out.probability", "out.prediction", "out.score", "out.label", "out.confidence", "out.highest_score")
 
 
 def target_of(columns: Mapping[str, pa.ChunkedArray]) -> str:

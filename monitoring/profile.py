@@ -64,6 +64,9 @@ class Bins(msgspec.Struct, frozen=True):
     high: float | None = None
 
 
+_ONE_FOR_ALL = {"out.probabilities": ("out.probability", "out.confidence"), "out.scores": ("out.score", "out.highest_score")}
+"""By output of a value for each class: the key of the second of two classes, and that of the largest value."""
+
 encode = msgspec.msgpack.Encoder().encode
 _decoder = msgspec.msgpack.Decoder(Profile)
 
@@ -77,7 +80,8 @@ def columns_of(table: pa.Table) -> Iterator[tuple[str, pa.ChunkedArray]]:
     """Give the monitored columns of a piece of the log, by key.
 
     Probabilities per class become one column: ``out.probability`` of the second class when there
-    are two, else ``out.confidence``, the largest. Other lists longer than 1, and of text, are left out.
+    are two, else ``out.confidence``, the largest; scores of a decision function likewise
+    ``out.score`` or ``out.highest_score``. Other lists longer than 1, and of text, are left out.
     """
     for name in table.column_names:
         if not name.startswith(("in.", "out.")):
@@ -100,8 +104,9 @@ def _of_lists(name: str, column: pa.ChunkedArray) -> Iterator[tuple[str, pa.Chun
     matrix = flat.reshape(-1, width)
     if width == 1:
         yield name, pa.chunked_array([matrix[:, 0]])
-    elif name == "out.probabilities":
-        yield ("out.probability", pa.chunked_array([matrix[:, 1]])) if width == 2 else ("out.confidence", pa.chunked_array([matrix.max(axis=1)]))
+    elif name in _ONE_FOR_ALL:
+        of_second, largest = _ONE_FOR_ALL[name]
+        yield (of_second, pa.chunked_array([matrix[:, 1]])) if width == 2 else (largest, pa.chunked_array([matrix.max(axis=1)]))
 
 
 def kind_of(key: str, column: pa.ChunkedArray) -> Kind:

@@ -7,7 +7,8 @@ answers of both are compared here.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -17,7 +18,7 @@ import numpy as np
 import pyarrow as pa
 
 from registry import intake
-from registry.convert import sandbox, wire
+from registry.convert import sandbox, structure, wire
 from registry.convert.agreement import Agreement, compare
 from registry.convert.limits import SandboxLimits
 from registry.signature import Feature, Kind, Signature
@@ -149,6 +150,8 @@ def _converted(original: Path, sample: Path | None, kind: str, limits: SandboxLi
         raise _Stop(answer.step if answer.step in _TITLES else "signature", answer)
     if not isinstance(answer, wire.Converted) or not isinstance(outcome.blobs.get("onnx"), bytes):
         raise _Stop("signature", _forged("the build is missing"))
+    with _sound("signature"):
+        structure.check_converted(answer)
     steps.end("signature", "passed", _signature_text(answer), took_ms=answer.signature_ms)
     steps.start("converted")
     onnx = outcome.blobs["onnx"]
@@ -173,6 +176,9 @@ def _answered(onnx: bytes, signature: Signature, sample: Path | None, kind: str,
         raise _Stop("agreement", outcome.answer)
     if not isinstance(outcome.answer, wire.Answered):
         raise _Stop("agreement", _forged("the answers are missing"))
+    with _sound("agreement"):
+        structure.check_answered(outcome.answer, signature)
+        structure.check_found(outcome.blobs, signature, outcome.answer.rows)
     return outcome.answer, outcome.blobs
 
 
@@ -185,6 +191,8 @@ def _agreed(kind: str, blobs: Mapping[str, Any], found: Mapping[str, Any], conve
     outputs = {name.removeprefix("out."): values for name, values in found.items() if name.startswith("out.")}
     if not answers:
         raise _Stop("agreement", _forged("the original's answers are missing"))
+    with _sound("agreement"):
+        structure.check_answers(answers)
     agreement = compare(answers, outputs)
     text = f"answers agree {agreement.agreeing:,} of {agreement.rows:,}"
     made_up = " (rows made up here, as no sample came with the model)" if converted.generated else ""
@@ -219,7 +227,7 @@ def _servable(  # noqa: PLR0917  # everything that was found comes together here
         "single_row_ms": {"original": converted.original_ms, "onnx": answered.single_row_ms},
         "size_bytes": len(onnx),
     }
-    reference = None if converted.generated else _reference(converted.signature, found, answered.rows)
+    reference = None if converted.generated else _reference(converted.signature, found)
     steps.end("speed", "passed", f"{text}, {size_text(len(onnx))}", took_ms=answered.single_row_ms)
     return Examined(format=kind, verdict="servable", signature=converted.signature, onnx=onnx, report=report, reference=reference)
 
@@ -228,19 +236,10 @@ def _agreement_report(agreement: Agreement | None, converted: wire.Converted) ->
     return None if agreement is None else asdict(agreement) | {"generated_rows": converted.generated}
 
 
-def _reference(signature: Signature, found: Mapping[str, Any], rows: int) -> pa.Table:
+def _reference(signature: Signature, found: Mapping[str, Any]) -> pa.Table:
     """Put the sample's inputs and the build's answers into the columns of the prediction log."""
-    columns: dict[str, pa.Array] = {}
-    for feature in signature.features:
-        values = found.get(f"in.{feature.name}")
-        if values is None or isinstance(values, bytes) or values.shape != (rows,):
-            raise _Stop("speed", _forged(f"the column {feature.name} is missing"))
-        columns[f"in.{feature.name}"] = _input_column(feature, values)
-    for tensor in signature.outputs:
-        values = found.get(f"out.{tensor.name}")
-        if values is None or isinstance(values, bytes) or not len(values.shape) or len(values) != rows:
-            raise _Stop("speed", _forged(f"the output {tensor.name} is missing"))
-        columns[f"out.{tensor.name}"] = _output_column(values)
+    columns = {f"in.{feature.name}": _input_column(feature, found[f"in.{feature.name}"]) for feature in signature.features}
+    columns |= {f"out.{tensor.name}": _output_column(found[f"out.{tensor.name}"]) for tensor in signature.outputs}
     return pa.table(columns)
 
 
@@ -282,5 +281,16 @@ def _confined(kind: str) -> bool:
     return kind != "onnx" or sandbox.can_confine()
 
 
+@contextmanager
+def _sound(step: str) -> Iterator[None]:
+    """Refuse at ``step`` a report that does not hold together."""
+    try:
+        yield
+    except structure.Unsound as fault:
+        raise _Stop(step, _forged(str(fault))) from fault
+
+
 def _forged(what: str) -> wire.Halted:
-    return wire.Halted("refused", f"The sandbox gave a report that does not hold together: {what}.", "Register a file that you saved yourself.")
+    return wire.Halted(
+        "refused", f"The sandbox gave a report that does not hold together: {what}.", "Register a file that you saved yourself, with names and labels as said."
+    )

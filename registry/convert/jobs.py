@@ -134,8 +134,13 @@ def _inspect(files: Files, arguments: Mapping[str, Any]) -> tuple[wire.Converted
     data = built.SerializeToString()
     found = _sample_in(files, arguments)
     signature, notes, is_generated = _at("signature", onnx_upload.signature_of, data, found, labels, task)
-    if classes:
-        _at("signature", _check_classes, data, signature, found, classes)
+    if task == "classification":
+        answered = _at("signature", _first_answers, data, signature, found)
+        if classes:
+            _at("signature", zip_map.check_width, classes, answered.shape)
+        if not onnx_upload.gives_probabilities(labels, answered):
+            data = _at("signature", onnx_upload.with_scores, built).SerializeToString()
+            signature, notes, is_generated = onnx_upload.signature_of(data, found, labels, task)
     report = wire.Converted(
         signature=signature,
         estimator=built.producer_name or "ONNX",
@@ -151,12 +156,12 @@ def _inspect(files: Files, arguments: Mapping[str, Any]) -> tuple[wire.Converted
     return report, {"onnx": data}
 
 
-def _check_classes(data: bytes, signature: Signature, found: sample.Sample | None, classes: tuple[str, ...]) -> None:
-    """Run one row to see how many probabilities there really are."""
-    row = {name: column.head(1) for name, column in _columns_for(signature, found).items()}
+def _first_answers(data: bytes, signature: Signature, found: sample.Sample | None) -> Any:
+    """Run some rows to see what the second output of a classifier really is."""
+    rows = {name: column.head(COMPARED_ROWS) for name, column in _columns_for(signature, found).items()}
     with _running():
-        outputs = onnx_run.run(onnx_run.open_session(data), sample.tensors(signature, row))
-    zip_map.check_width(classes, outputs[signature.outputs[1].name].shape)
+        outputs = onnx_run.run(onnx_run.open_session(data), sample.tensors(signature, rows))
+    return outputs[signature.outputs[1].name]
 
 
 def _answer(files: Files, arguments: Mapping[str, Any]) -> tuple[wire.Answered, Blobs]:
@@ -173,7 +178,8 @@ def _answer(files: Files, arguments: Mapping[str, Any]) -> tuple[wire.Answered, 
         took_ms = onnx_run.single_row_ms(lambda: session.run(None, one))
     rows = len(next(iter(columns.values())).values)
     blobs = {f"in.{name}": column.values for name, column in columns.items()} | {f"out.{name}": values for name, values in outputs.items()}
-    return wire.Answered(rows=rows, single_row_ms=took_ms), blobs
+    takes, gives = signature_of.tensors_of(session.get_inputs()), signature_of.tensors_of(session.get_outputs())
+    return wire.Answered(rows=rows, single_row_ms=took_ms, inputs=takes, outputs=gives), blobs
 
 
 @contextmanager

@@ -14,6 +14,8 @@ from registry.signature import Feature, Kind, Layout, Signature, Tensor
 
 _NUMERIC = {"FP32", "FP64", "INT64", "INT32", "BOOL"}
 _CLASSIFIERS = {"TreeEnsembleClassifier", "LinearClassifier", "SVMClassifier"}
+_ROUNDED = 1e-3
+"""How far from 1 the sum of probabilities may be that were computed in float32."""
 _COLUMNS = "Export the model so that it takes one [-1, F] matrix, or one [-1, 1] tensor for each column."
 
 
@@ -50,6 +52,21 @@ def signature_of(data: bytes, sample: Sample | None, labels: tuple[str, ...] | N
     names = [tensor.name for tensor in inputs] if layout is Layout.COLUMNS else []
     features, notes = _features(sample, names, width, inputs)
     return Signature(layout=layout, features=features, inputs=inputs, outputs=outputs, labels=labels, task=task), notes, sample is None
+
+
+def gives_probabilities(labels: tuple[str, ...] | None, values: Any) -> bool:
+    """Whether ``values`` [n, C] are one probability for each label, which sum to 1 in each row."""
+    if values.ndim != 2 or values.shape[1] < 2 or values.shape[1] != len(labels or ()):
+        return False
+    return bool(np.all((values >= -_ROUNDED) & (values <= 1 + _ROUNDED)) and np.all(np.abs(values.sum(axis=1) - 1) <= _ROUNDED))
+
+
+def with_scores(model: Any) -> Any:
+    """Call the second output of a classifier what it is: scores of its decision function, which are no probabilities."""
+    if "scores" in {info.name for info in model.graph.input}:
+        raise NotServable("The column scores has the name of an output.", "Call the column something else and export again.")
+    to_onnx.rename(model.graph, model.graph.output[1].name, "scores")
+    return model
 
 
 def _features(sample: Sample | None, names: list[str], width: int, inputs: tuple[Tensor, ...]) -> tuple[tuple[Feature, ...], tuple[str, ...]]:

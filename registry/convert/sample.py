@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from registry.convert.structure import LONGEST_TEXT, MOST_CATEGORIES
 from registry.convert.verdict import Refused
 from registry.signature import Feature, Kind, Layout, Signature
 
@@ -92,7 +93,9 @@ def feature_of(name: str, column: Column) -> Feature:
         return Feature(name=name, kind=kind, missing=True)
     if kind is Kind.TEXT:
         found, counts = np.unique(present.astype(str), return_counts=True)
-        categories = tuple(str(text) for text in found) if len(found) <= 100 else None
+        if max(len(text) for text in found) > LONGEST_TEXT:  # prose, not categories
+            return Feature(name=name, kind=kind, missing=has_missing)
+        categories = tuple(str(text) for text in found) if len(found) <= MOST_CATEGORIES else None
         return Feature(name=name, kind=kind, missing=has_missing, categories=categories, example=str(present[0]), typical=str(found[counts.argmax()]))
     return Feature(
         name=name,

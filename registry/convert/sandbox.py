@@ -18,7 +18,7 @@ from typing import Any
 
 import msgspec
 
-from registry.convert import confine, wire
+from registry.convert import confine, structure, wire
 from registry.convert.limits import SandboxLimits
 
 log = logging.getLogger(__name__)
@@ -145,7 +145,7 @@ def _outcome(code: int, data: bytes, complaint: str, stopped: str) -> Outcome:
         answer, blobs = wire.decode(data)
     except wire.Garbled as error:
         return Outcome(wire.Halted("refused", f"The sandbox gave a broken report: {error}.", _HOSTILE), {})
-    return Outcome(answer, blobs)
+    return Outcome(structure.bounded(answer) if isinstance(answer, wire.Halted) else answer, blobs)
 
 
 def _halted(code: int, complaint: str, stopped: str) -> wire.Halted:

@@ -12,7 +12,7 @@ from typing import Any, Literal
 import msgspec
 import numpy as np
 
-from registry.signature import Signature
+from registry.signature import Signature, Tensor
 
 _LENGTH = struct.Struct("<Q")
 _HEADER_LIMIT = 64 * 2**20
@@ -46,7 +46,6 @@ class Converted(msgspec.Struct, frozen=True, tag="converted", kw_only=True):
     opset: int
     ir_version: int
     precision: str
-    text_null: str = "nan"
     notes: tuple[str, ...] = ()
     rows: int = 0
     without_zip_map: bool = False
@@ -57,10 +56,12 @@ class Converted(msgspec.Struct, frozen=True, tag="converted", kw_only=True):
 
 
 class Answered(msgspec.Struct, frozen=True, tag="answered", kw_only=True):
-    """The answers of an ONNX file; blobs ``in.<feature>`` and ``out.<output>``."""
+    """The answers of an ONNX file and the tensors that it says it has; blobs ``in.<feature>`` and ``out.<output>``."""
 
     rows: int
     single_row_ms: float
+    inputs: tuple[Tensor, ...]
+    outputs: tuple[Tensor, ...]
 
 
 Answer = Halted | Converted | Answered
@@ -96,7 +97,7 @@ def decode(data: bytes) -> tuple[Answer, dict[str, Any]]:
                 raise Garbled(f"{blob.name} is longer than the report")
             values[blob.name] = _unpacked(blob, data[place : place + blob.size])
             place += blob.size
-    except (struct.error, msgspec.MsgspecError, UnicodeDecodeError, OverflowError) as error:
+    except (struct.error, OverflowError, ValueError) as error:  # msgspec's and numpy's are ValueErrors, and so is Garbled
         raise Garbled(str(error)) from error
     if place != len(data):
         raise Garbled("bytes are left over")

@@ -22,7 +22,9 @@ from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.neighbors import LocalOutlierFactor
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, OrdinalEncoder, StandardScaler
+from sklearn.svm import SVC
 
+from monitoring.profile import columns_of
 from registry.signature import Kind, Layout, Signature
 from tests.convert.conftest import Examination
 
@@ -206,3 +208,41 @@ def test_a_sample_in_parquet_or_json_says_the_same(examined: Examine) -> None:
     assert signatures[0] is not None
     assert signatures[1] is not None
     assert [feature.name for feature in signatures[0].features] == [feature.name for feature in signatures[1].features]
+
+
+@pytest.mark.parametrize("classes", [2, 3])
+def test_an_onnx_file_that_gives_decision_scores_calls_them_scores(examined: Examine, classes: int) -> None:
+    truth = np.digitize(NUMBERS["a"], np.linspace(-0.5, 0.5, classes - 1))
+    model = SVC().fit(NUMBERS.to_numpy(), truth)
+    exported = to_onnx(model, NUMBERS.to_numpy(np.float32)[:1], options={"zipmap": False}, target_opset={"": 21, "ai.onnx.ml": 3})
+    found = examined(exported.SerializeToString(), sample=csv(NUMBERS))
+    assert found.result.verdict == "servable", found.result.reason
+    assert found.result.signature is not None
+    assert [tensor.name for tensor in found.result.signature.outputs] == ["label", "scores"]
+    assert found.result.signature.labels == tuple("012")[:classes]
+    assert found.result.reference is not None
+    assert ("out.score" if classes == 2 else "out.highest_score") in dict(columns_of(found.result.reference))
+
+
+def test_an_onnx_file_that_gives_probabilities_keeps_their_name(examined: Examine) -> None:
+    model = LogisticRegression().fit(NUMBERS.to_numpy(), CLASSES)
+    exported = to_onnx(model, NUMBERS.to_numpy(np.float32)[:1], options={"zipmap": False}, target_opset={"": 21, "ai.onnx.ml": 3})
+    found = examined(exported.SerializeToString())
+    assert found.result.signature is not None
+    assert [tensor.name for tensor in found.result.signature.outputs] == ["label", "probabilities"]
+
+
+def test_prose_in_a_column_of_text_is_no_category(examined: Examine) -> None:
+    people = PEOPLE.assign(city=np.where(PEOPLE["age"] > 50, "Ulm " * 400, "Bonn"))
+    model = mixed_pipeline(RandomForestClassifier(5, random_state=0)).fit(people, CHURN)
+    found = examined(dumped(model), sample=csv(people))
+    assert found.result.verdict == "servable", found.result.reason
+    assert found.result.signature is not None
+    assert found.result.signature.features[2].categories is None
+
+
+def test_a_column_with_a_name_that_is_too_long_is_refused_by_name(examined: Examine) -> None:
+    frame = NUMBERS.rename(columns={"a": "a" * 101})
+    found = examined(dumped(LogisticRegression().fit(frame, CLASSES)), sample=csv(frame))
+    assert (found.result.verdict, found.result.onnx) == ("refused", None)
+    assert "is longer than 100 characters" in found.result.reason

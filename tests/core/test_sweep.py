@@ -65,7 +65,7 @@ def test_a_full_queue_keeps_no_bell_from_another(db: None) -> None:
 def test_starts_no_periodic_task_into_a_queue_that_nobody_empties(tmp_path) -> None:
     scheduler = Scheduler(celery_app, schedule_filename=str(tmp_path / "schedule"))
     entry = (scheduler.get_schedule() or {})["sweep-jobs"]
-    assert entry.options["expires"] == 60.0
+    assert (entry.options or {})["expires"] == 60.0
     with celery_app.connection_for_write() as connection:
         for _ in range(MOST_WAITING - 1):
             celery_app.send_task("tests.work", connection=connection)
