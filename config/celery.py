@@ -52,6 +52,7 @@ def _every(period_s: float, task: str) -> dict[str, object]:
 app.conf.beat_scheduler = "config.beat:Scheduler"
 app.conf.beat_schedule = {
     "sweep-jobs": _every(5.0, "core.tasks.sweep"),
+    "collect-leftovers": _every(300.0, "registry.tasks.collect_leftovers"),
     "roll-up-traffic": _every(60.0, "serving.tasks.roll_up_traffic"),
     "delete-old-predictions": _every(3600.0, "serving.tasks.delete_old"),
     "profile": _every(15.0, "monitoring.tasks.profile"),

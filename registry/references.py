@@ -18,14 +18,19 @@ def hold() -> None:
         cursor.execute("SELECT pg_advisory_xact_lock_shared(%s)", [_LOCK])
 
 
+def unused(digests: Iterable[str]) -> set[str]:
+    """Give those that no row names. Only under the lock of ``remove_unused`` does that stay so."""
+    wanted = set(digests)
+    used = set(Artifact.objects.filter(digest__in=wanted).values_list("digest", flat=True))
+    return wanted - used - set(Build.objects.filter(digest__in=wanted).values_list("digest", flat=True))
+
+
 def remove_unused(digests: Iterable[str]) -> list[str]:
     """Remove those blobs that no row names any more; gives what was removed."""
-    wanted = set(digests)
     with transaction.atomic():
         with connection.cursor() as cursor:
             cursor.execute("SELECT pg_advisory_xact_lock(%s)", [_LOCK])
-        used = set(Artifact.objects.filter(digest__in=wanted).values_list("digest", flat=True))
-        used |= set(Build.objects.filter(digest__in=wanted).values_list("digest", flat=True))
-        for digest in wanted - used:
+        gone = unused(digests)
+        for digest in gone:
             storage.remove(digest)
-    return sorted(wanted - used)
+    return sorted(gone)

@@ -8,9 +8,16 @@ from celery import shared_task
 
 from core import jobs
 from registry.check import check_version as check
+from registry.collect import collect_leftovers as collect
 
 
 @shared_task(name="registry.tasks.check_version")
 def check_version(job_id: str) -> None:
     """Check the version that the job names, in the sandbox's own queue."""
     jobs.run(job_id, lambda job: check(UUID(job.subject), job))
+
+
+@shared_task(name="registry.tasks.collect_leftovers")
+def collect_leftovers() -> None:
+    """Every few minutes: a part of what killed processes left goes away."""
+    collect()

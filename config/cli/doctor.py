@@ -26,6 +26,7 @@ from core.environment import environment
 from core.errors import SignalboxError
 
 FREE_BYTES_WANTED = 2 * 2**30
+_USED = "SELECT digest FROM registry_artifact WHERE digest = ANY(%(digests)s) UNION SELECT digest FROM registry_build WHERE digest = ANY(%(digests)s)"
 _MARKS = {"good": "✓", "warning": "!", "bad": "✗"}
 
 
@@ -56,7 +57,7 @@ def examine() -> Iterator[Finding]:
     """Do every check; none of them changes anything."""
     running = bool(read_note(environment().run_dir))
     checks: list[Callable[[], Finding]] = [_python, _disk, _telemetry, _sandbox]
-    checks += [_database, _redis] if running or environment().external_database_url else [_binaries]
+    checks += [_database, _redis, _leftovers] if running or environment().external_database_url else [_binaries]
     yield from (check() for check in checks)
     if running:
         yield from (_console(), _data_plane())
@@ -113,6 +114,26 @@ def _database() -> Finding:
     except psycopg.Error as error:
         return Finding("database", "bad", f"{str(error).strip()}. See var/log/postgres.log, or correct DATABASE_URL.")
     return Finding("database", "good", f"PostgreSQL {version}, route table revision {revision[0] if revision else 0}")
+
+
+def _leftovers() -> Finding:
+    """Count the files that nothing refers to, over the whole store."""
+    from registry import leftovers
+
+    settings = environment()
+    sizes = [file.size_bytes for file in leftovers.half_written([settings.artifacts_dir / "incoming", settings.uploads_dir])]
+    try:
+        with psycopg.connect(settings.database_url, connect_timeout=3) as connection:
+            for part in range(leftovers.PARTS):
+                blobs = dict(leftovers.old_blobs(settings.artifacts_dir, part))
+                used = {digest for (digest,) in connection.execute(_USED, {"digests": list(blobs)})} if blobs else set()
+                sizes += [file.size_bytes for digest, file in blobs.items() if digest not in used]
+    except psycopg.Error as error:
+        return Finding("leftovers", "warning", f"cannot be counted: {str(error).strip()}")
+    if not sizes:
+        return Finding("leftovers", "good", "no files of killed processes")
+    text = f"{len(sizes):,} files, {sum(sizes) / 2**20:.1f} MiB, of killed processes: the workers remove them within a day."
+    return Finding("leftovers", "good", text)
 
 
 def _redis() -> Finding:
