@@ -15,6 +15,7 @@ from serving.dataplane.errors import BadRequest
 from serving.dataplane.live import EndpointState, Slot
 from serving.dataplane.spec import Arrays
 
+_LONGEST_US = 10**12  # any whole number may come, also one that no float can hold
 _any_json = msgspec.json.Decoder().decode
 
 
@@ -104,7 +105,7 @@ def _read_parameters(call: Call, parameters: decode.Parameters) -> None:
         call.sticky = str(sticky)
     timeout_us = parameters.get("timeout")
     if isinstance(timeout_us, int) and not isinstance(timeout_us, bool) and timeout_us > 0:
-        call.deadline = min(call.deadline, call.received + timeout_us / 1e6)
+        call.deadline = min(call.deadline, call.received + min(timeout_us, _LONGEST_US) / 1e6)
 
 
 def _feature_value(slot: Slot, arrays: Arrays, feature: str) -> bytes | None:

@@ -14,7 +14,7 @@ from serving.dataplane import decode
 from serving.dataplane.decode import Parameters
 from serving.dataplane.errors import BadRequest, Oversized
 from serving.dataplane.spec import Arrays, Spec
-from serving.dataplane.tensors import NUMPY_OF
+from serving.dataplane.tensors import NUMPY_OF, Array
 
 _TYPES: dict[Kind, Any] = {Kind.NUMBER: float, Kind.INTEGER: int | float, Kind.BOOLEAN: bool, Kind.TEXT: str}
 _PLACE = re.compile(r"^(?P<what>.*) - at `\$(?:\.rows)?\[(?P<row>\d+)\](?:\.(?P<feature>.+))?`$", re.DOTALL)
@@ -72,19 +72,19 @@ class RowCodec:
         self._refuse_fractions(values)
         if self.spec.is_matrix:
             tensor = next(iter(self.spec.inputs.values()))
-            return {tensor.name: np.array(values, dtype=NUMPY_OF[tensor.datatype])}
+            try:
+                return {tensor.name: np.array(values, dtype=NUMPY_OF[tensor.datatype])}
+            except (TypeError, ValueError, OverflowError):
+                for feature, column in zip(self.features, zip(*values, strict=True), strict=True):
+                    _array_of(feature, column, tensor.datatype)  # one of them says which value it is
+                raise
         return self._columns(values)
 
     def _columns(self, values: list[tuple[Any, ...]]) -> Arrays:
         arrays: Arrays = {}
         for feature, column in zip(self.features, zip(*values, strict=True), strict=True):
             tensor = self.spec.inputs[feature.name]
-            try:
-                array = np.array(column, dtype=NUMPY_OF[tensor.datatype])
-            except (TypeError, ValueError, OverflowError) as error:
-                row = next((index for index, value in enumerate(column) if value is None), None)
-                at = f"row {row}: the value is missing, which {tensor.datatype} cannot hold" if row is not None else str(error)
-                raise BadRequest(f"Feature '{feature.name}', {at}.") from None
+            array = _array_of(feature, column, tensor.datatype)
             arrays[feature.name] = array.reshape(len(values), *(1 for _ in tensor.shape[1:]))
         return arrays
 
@@ -124,6 +124,25 @@ class RowCodec:
             return f"Row {match['row']}, feature '{match['feature']}': {what}."
         names = ", ".join(feature.name for feature in self.features[:40])
         return f"Row {match['row']}: {what}. The features are {names}."
+
+
+def _array_of(feature: Feature, column: Sequence[Any], datatype: str) -> Array:
+    """Put one feature's values into an array; raises BadRequest that names the row of the first that does not fit."""
+    kind = NUMPY_OF[datatype]
+    try:
+        return np.array(column, dtype=kind)
+    except (TypeError, ValueError, OverflowError):
+        row = next(index for index, value in enumerate(column) if not _fits(value, kind))
+    what = "the value is missing, which" if column[row] is None else "the number is too large, which"
+    raise BadRequest(f"Row {row}, feature '{feature.name}': {what} {datatype} cannot hold.")
+
+
+def _fits(value: Any, kind: Any) -> bool:
+    try:
+        np.array(value, dtype=kind)
+    except (TypeError, ValueError, OverflowError):
+        return False
+    return True
 
 
 def _row_type(features: Sequence[Feature]) -> Any:
