@@ -7,9 +7,11 @@ import logging
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+from core.errors import SignalboxError
 from serving.dataplane import catalog
-from serving.dataplane.call import JSON, Call, Head, Headers, route_of
-from serving.dataplane.engine import Engine
+from serving.dataplane.call import JSON, Call, Head, Headers, Route, route_of
+from serving.dataplane.connection import DISCARDED_AT_MOST_BYTES
+from serving.dataplane.engine import UNVETTED_BYTES, Engine
 from serving.dataplane.errors import Failed, Oversized
 from serving.dataplane.metrics import Page
 from serving.dataplane.problems import body_of
@@ -20,6 +22,7 @@ Receive = Callable[[], Awaitable[dict[str, Any]]]
 Send = Callable[[dict[str, Any]], Awaitable[None]]
 Answer = tuple[int, Headers, bytes]
 _CATALOG_BODY_BYTES = 2**20
+_NOWHERE = Route("", "", "")
 
 
 class Application:
@@ -46,27 +49,34 @@ class Application:
 
     async def _answer(self, scope: dict[str, Any], receive: Receive) -> Answer:
         route = route_of(scope["path"]) if scope["method"] == "POST" else None
-        limit = self._engine.body_limit(route.endpoint) if route else _CATALOG_BODY_BYTES
-        body, size = await _read(receive, limit)
         headers = dict(scope["headers"])
-        if scope["path"] == "/metrics":
-            return await self._metrics.answer(scope["method"], (scope.get("client") or ("",))[0], headers)
+        head = Head(route or _NOWHERE, headers)
+        limit = self._engine.body_limit(route.endpoint) if route else _CATALOG_BODY_BYTES
+        incoming = _Body(receive, min(limit, UNVETTED_BYTES), lambda size: self._engine.refusal_of(head, size) if route else _too_large(size))
+        body = await incoming.read(head.length or 0, waits=headers.get(b"expect", b"").lower() == b"100-continue")
+        closing = b"connection: close\r\n" if incoming.is_cut_off else b""
         if route is None:
-            if size > limit:
-                return 413, JSON, body_of(Oversized(f"The body has {size} bytes, at most {limit} are read here."))
+            if incoming.refusal is not None:
+                return 413, JSON + closing, body_of(incoming.refusal)
+            if scope["path"] == "/metrics":
+                return await self._metrics.answer(scope["method"], (scope.get("client") or ("",))[0], headers)
             return catalog.answer(self._engine, scope["method"], scope["path"], headers, body)
         future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
 
         def reply(status: int, reply_headers: Headers, reply_body: bytes) -> None:
             if not future.done():
-                future.set_result((status, reply_headers, reply_body))
+                future.set_result((status, reply_headers + closing, reply_body))
 
-        call = Call(Head(route, headers), body, reply)
-        if size > limit:
-            self._engine.refuse_oversized(call, size, limit)
+        call = Call(head, body, reply)
+        if incoming.refusal is not None:
+            self._engine.refuse_unread(call, incoming.refusal)
         else:
             self._engine.submit(call)
         return await future
+
+
+def _too_large(size: int) -> SignalboxError | None:
+    return Oversized(f"The body is too large: at most {_CATALOG_BODY_BYTES} bytes are read here.") if size > _CATALOG_BODY_BYTES else None
 
 
 def _pairs(headers: Headers) -> list[tuple[bytes, bytes]]:
@@ -78,17 +88,32 @@ class _Gone(Exception):
     """The client went away before its request was complete."""
 
 
-async def _read(receive: Receive, limit: int) -> tuple[bytes, int]:
-    """Read the body and give its size; what is over ``limit`` is read and dropped, so that the connection lives."""
-    parts: list[bytes] = []
-    size = 0
-    while True:
-        message = await receive()
-        if message["type"] == "http.disconnect":
-            raise _Gone
-        part = message.get("body", b"")
-        size += len(part)
-        if size <= limit:
-            parts.append(part)
-        if not message.get("more_body", False):
-            return b"".join(parts), size
+class _Body:
+    """A body on its way in. What is refused is read and dropped, so that the connection lives, unless it is too much (``is_cut_off``)."""
+
+    def __init__(self, receive: Receive, kept: int, refusal_of: Callable[[int], SignalboxError | None]) -> None:
+        self._receive, self._kept, self._refusal_of = receive, kept, refusal_of
+        self.refusal: SignalboxError | None = None
+        self.is_cut_off = False
+
+    async def read(self, declared: int, *, waits: bool) -> bytes:
+        """Give the body; what is refused gives nothing. ``waits``: the client waits to be asked for it. Raises _Gone."""
+        if waits or declared > DISCARDED_AT_MOST_BYTES:
+            self.refusal = self._refusal_of(declared)
+            self.is_cut_off = self.refusal is not None
+        parts: list[bytes] = []
+        size, more = 0, not self.is_cut_off
+        while more:
+            message = await self._receive()
+            if message["type"] == "http.disconnect":
+                raise _Gone
+            part = message.get("body", b"")
+            size += len(part)
+            more = message.get("more_body", False)
+            if self.refusal is None and size > self._kept:
+                self.refusal = self._refusal_of(size)
+            if self.refusal is None:
+                parts.append(part)
+            elif size > DISCARDED_AT_MOST_BYTES and more:
+                self.is_cut_off, more = True, False
+        return b"" if self.refusal else b"".join(parts)

@@ -33,6 +33,8 @@ logger = logging.getLogger(__name__)
 
 Answered = list[tuple[Call, Headers, bytes]]
 _WATCH_S = 0.05
+UNVETTED_BYTES = 65_536
+"""A larger body is kept only once its key is known to be good."""
 _LARGEST_BODY_BYTES = 64 * 2**20
 _SHADOW_BACKLOG = 1000
 _IN_DOUBT = FLAG_OUT_OF_BOUNDS | FLAG_UNSEEN_CATEGORY
@@ -122,7 +124,7 @@ class Engine:
         if endpoint.in_flight >= limits.max_concurrency:
             raise Busy(f"'{endpoint.name}' is busy with {endpoint.in_flight} requests in this process, its limit. Try again in a second.")
         if len(call.body) > limits.max_body_bytes:
-            raise self._oversized(call, len(call.body), limits.max_body_bytes)
+            _require_size(endpoint, len(call.body))
         call.deadline = call.received + endpoint.timeout_s
         if call.head.encoding:
             call.body = bodies.unpack(call.body, call.head.encoding, limits.max_body_bytes)
@@ -224,15 +226,21 @@ class Engine:
             logger.warning("%s: %s", name, error.message)
         self._answer(call, error.status, JSON + RETRY if isinstance(error, Busy) else JSON, body_of(error))
 
-    def refuse_oversized(self, call: Call, size: int, limit: int) -> None:
-        """Refuse a call whose body a transport has not kept, since it is over ``body_limit``."""
+    def refusal_of(self, head: Head, size: int) -> SignalboxError | None:
+        """Say, before a large body is kept, why it would be refused: the key, the endpoint, its size; None if nothing speaks against it."""
+        try:
+            routes = self._routes()
+            self._recognise(head, routes)
+            _require_size(routes.endpoints[head.route.endpoint], size)
+        except SignalboxError as error:
+            return error
+        return None
+
+    def refuse_unread(self, call: Call, error: SignalboxError) -> None:
+        """Refuse a call whose body a transport has not kept."""
         if self.routes is not None:
             call.endpoint = self.routes.endpoints.get(call.head.route.endpoint)
-        self.refuse(call, self._oversized(call, size, limit))
-
-    @staticmethod
-    def _oversized(call: Call, size: int, limit: int) -> Oversized:
-        return Oversized(f"The body has {size} bytes, '{call.head.route.endpoint}' takes at most {limit}. Send fewer rows at once.")
+        self.refuse(call, error)
 
     def expire(self, call: Call, now: float) -> bool:
         """Answer 504 if the deadline has passed; tells whether the call needs no run (any more)."""
@@ -269,6 +277,12 @@ class Engine:
     def close(self) -> None:
         """End the threads of heavy builds."""
         self._threads.shutdown(wait=False, cancel_futures=True)
+
+
+def _require_size(endpoint: EndpointState, size: int) -> None:
+    limit = endpoint.limits.max_body_bytes
+    if size > limit:
+        raise Oversized(f"The body is too large: '{endpoint.name}' takes at most {limit} bytes. Send fewer rows at once.")
 
 
 def _rendered(slot: Slot, calls: list[Call], outputs: list[Array]) -> Answered:

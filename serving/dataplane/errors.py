@@ -7,7 +7,9 @@ SignalboxError
 ├── Unknown         404  no such endpoint, version or path
 ├── NotAllowed      405
 ├── Oversized       413
+├── TooSlow         408  the request did not come in time
 ├── Unreadable      415  a content encoding that is not known
+├── HeadTooLarge    431
 ├── Failed          500  the model failed
 ├── Unsupported     501
 ├── Busy            503  too much at once, or nothing to answer with; Retry-After is sent
@@ -43,6 +45,17 @@ class NotAllowed(SignalboxError):
 
 class Oversized(TooLarge):
     pass
+
+
+class TooSlow(SignalboxError):
+    code = "too_slow"
+    status = 408
+    retryable = True
+
+
+class HeadTooLarge(SignalboxError):
+    code = "head_too_large"
+    status = 431
 
 
 class Unreadable(SignalboxError):

@@ -7,7 +7,6 @@ Order on a connection is uvicorn's own: an ``Exchange`` takes the place of its r
 from __future__ import annotations
 
 import asyncio
-from http import HTTPStatus
 from typing import Any, ClassVar
 from urllib.parse import unquote_to_bytes
 
@@ -15,19 +14,16 @@ import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from core.errors import SignalboxError
-from serving.dataplane.call import JSON, Call, Head, Headers, Route, route_of
-from serving.dataplane.engine import Engine
-from serving.dataplane.errors import BadRequest
-from serving.dataplane.problems import body_of
+from serving.dataplane.call import Call, Head, Headers, Route, route_of
+from serving.dataplane.connection import DISCARDED_AT_MOST_BYTES, Connection, response
+from serving.dataplane.engine import UNVETTED_BYTES, Engine
 
-_STATUS_LINES = {status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode() for status in HTTPStatus}
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
-_HEAD_LIMIT_BYTES = 65_536
-_DISCARDED_AT_MOST_BYTES = 64 * 2**20
-"""A body over its limit is read and dropped up to here, so that the connection can be kept; beyond, it is closed."""
 _MOST_ROUTES = 4096
+_LONGEST_KEPT_URL = 256
 _MOST_HEADS = 32
 """So many heads are known per connection: they differ in the length of the body."""
+_LONGEST_KEPT_HEAD = 4096
 
 
 class _NoEvent:
@@ -55,23 +51,25 @@ class Exchange:
             return
         if protocol.engine.draining:
             self.keep_alive = False
-        protocol.transport.write(_response(status, headers, body, protocol.fixed_headers(), self.keep_alive))
-        if not self.keep_alive:
-            protocol.transport.close()
-        protocol.on_response_complete()
+        protocol.transport.write(response(status, headers, body, protocol.fixed_headers(), self.keep_alive))
+        if self.keep_alive:
+            protocol.on_response_complete()
+        else:
+            protocol.linger()
 
 
 class Incoming(Exchange):
-    """One whose request is being parsed."""
+    """One whose request is being parsed. ``refusal`` is why its body is not kept."""
 
-    __slots__ = ("complete", "head", "limit", "parts", "size", "started")
+    __slots__ = ("complete", "head", "kept", "parts", "refusal", "size", "started")
 
     def __init__(self, protocol: PredictProtocol, head: Head, keep_alive: bool) -> None:
         super().__init__(protocol, keep_alive)
         self.head = head
         self.parts: list[bytes] = []
         self.size = 0
-        self.limit = protocol.engine.body_limit(head.route.endpoint)
+        self.kept = min(protocol.engine.body_limit(head.route.endpoint), UNVETTED_BYTES)
+        self.refusal: SignalboxError | None = None
         self.complete = self.started = False
 
     def start(self) -> None:
@@ -80,21 +78,37 @@ class Incoming(Exchange):
         if self.complete:
             self.submit()
 
+    def take_large(self, body: bytes) -> None:
+        """Take a piece of a body that is not small: kept only for who may call, and up to the endpoint's limit."""
+        engine = self.protocol.engine
+        if self.refusal is None:
+            self.refusal = engine.refusal_of(self.head, self.size)
+        if self.refusal is None:
+            self.kept = engine.body_limit(self.head.route.endpoint)
+            self.parts.append(body)
+            return
+        self.parts.clear()
+        if self.size > DISCARDED_AT_MOST_BYTES:
+            self.refuse_unread()
+
+    def refuse_unread(self) -> None:
+        """Refuse a body whose rest is not worth reading: the connection ends with the answer."""
+        self.keep_alive = False
+        self.complete = True
+        if self.started:
+            self.submit()
+
     def submit(self) -> None:
         """The body is complete: hand it to the engine."""
         engine = self.protocol.engine
-        if self.size > self.limit:
-            engine.refuse_oversized(Call(self.head, b"", self.reply), self.size, self.limit)
+        call = Call(self.head, self.parts[0] if len(self.parts) == 1 else b"".join(self.parts), self.reply)
+        if self.refusal is None:
+            engine.submit(call)
         else:
-            engine.submit(Call(self.head, self.parts[0] if len(self.parts) == 1 else b"".join(self.parts), self.reply))
+            engine.refuse_unread(call, self.refusal)
 
 
-def _response(status: int, headers: Headers, body: bytes, fixed: bytes, keep_alive: bool) -> bytes:
-    end = b"\r\n" if keep_alive else b"connection: close\r\n\r\n"
-    return b"".join((_STATUS_LINES[status], fixed, b"content-length: %d\r\n" % len(body), headers, end, body))
-
-
-class PredictProtocol(HttpToolsProtocol):
+class PredictProtocol(Connection):
     """One connection. ``engine`` is set on a subclass by ``bound_to``.
 
     A client sends the same head with each request. Once parsed, its bytes are known, and a request that
@@ -103,10 +117,8 @@ class PredictProtocol(HttpToolsProtocol):
 
     engine: ClassVar[Engine]
     _routes: ClassVar[dict[bytes, Route | None]]
-    _head_bytes = 0
     _idle_since = 0.0
     _between_messages = True
-    _date: ClassVar[tuple[Any, bytes]] = (None, b"")
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as the base class has it
         super().connection_made(transport)
@@ -133,7 +145,7 @@ class PredictProtocol(HttpToolsProtocol):
     def _remember(self, raw: bytes, size: int, before: Any) -> None:
         """Keep a head if what came was one whole request under it, and the next may come under the same."""
         exchange: Any = self.cycle
-        if exchange is before or type(exchange) is not Incoming or not self._between_messages:
+        if exchange is before or type(exchange) is not Incoming or not self._between_messages or len(raw) > _LONGEST_KEPT_HEAD:
             return
         if exchange.size == size == exchange.head.length and exchange.keep_alive and not self.expect_100_continue:
             if len(self._known) >= _MOST_HEADS:
@@ -145,58 +157,50 @@ class PredictProtocol(HttpToolsProtocol):
         self.url = b""
         self.headers = []
         self.expect_100_continue = False
-        self._head_bytes = 0
+        self._head_bytes = self.body_bytes = 0
 
-    def on_url(self, url: bytes) -> None:
-        self._count_head(len(url))
-        self.url += url
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        self._count_head(len(name) + len(value))
-        super().on_header(name, value)
-
-    def _count_head(self, size: int) -> None:
-        self._head_bytes += size
-        if self._head_bytes > _HEAD_LIMIT_BYTES:
-            raise ValueError("the request's head is too large")
-
-    def on_headers_complete(self) -> None:
+    def _begin(self) -> None:
         parser = self.parser
-        route = self._route() if parser.get_method() == b"POST" and not parser.should_upgrade() else None
+        route = self._route() if parser.get_method() == b"POST" else None
         if route is None:
             self._hand_on()
             return
         exchange = Incoming(self, Head(route, dict(self.headers)), parser.get_http_version() != "1.0" and parser.should_keep_alive())
         before, self.cycle = self.cycle, exchange  # type: ignore[assignment]  # as in data_received
-        declared = exchange.head.length or 0
-        if declared > exchange.limit + _DISCARDED_AT_MOST_BYTES:
-            exchange.keep_alive = False
-            exchange.size = declared
-            exchange.complete = True
-        elif self.expect_100_continue and declared <= exchange.limit:
-            self.transport.write(_CONTINUE)
         if before is None or before.response_complete:
             exchange.start()
         else:
             self.flow.pause_reading()
             self.pipeline.appendleft((exchange, None))  # type: ignore[arg-type]  # _start_asgi_task knows it
+        if self.expect_100_continue or (exchange.head.length or 0) > DISCARDED_AT_MOST_BYTES:
+            self._look_ahead(exchange)
+
+    def _look_ahead(self, exchange: Incoming) -> None:
+        """Refuse before the body comes, where the client waits to be asked for it or it is too large to be dropped."""
+        exchange.refusal = self.engine.refusal_of(exchange.head, exchange.head.length or 0)
+        if exchange.refusal is not None:
+            exchange.refuse_unread()
+        elif self.expect_100_continue:
+            self.transport.write(_CONTINUE)
 
     def _route(self) -> Route | None:
         routes = self._routes
         if self.url in routes:
             return routes[self.url]
         route = route_of(unquote_to_bytes(httptools.parse_url(self.url).path).decode("utf-8", "replace"))
-        if len(routes) < _MOST_ROUTES:
+        if len(self.url) <= _LONGEST_KEPT_URL:
+            if len(routes) >= _MOST_ROUTES:
+                routes.clear()
             routes[self.url] = route
         return route
 
     def _hand_on(self) -> None:
         """Let the base class make its scope and cycle, as if it had seen the request from its beginning."""
         url, headers, expects = self.url, self.headers, self.expect_100_continue
-        super().on_message_begin()
+        HttpToolsProtocol.on_message_begin(self)
         self.url, self.expect_100_continue = url, expects
         self.headers.extend(headers)
-        super().on_headers_complete()
+        super()._begin()
 
     def _start_asgi_task(self, cycle: Any, app: Any) -> None:
         if isinstance(cycle, Incoming):
@@ -210,10 +214,10 @@ class PredictProtocol(HttpToolsProtocol):
             super().on_body(body)
         elif not exchange.complete:
             exchange.size += len(body)
-            if exchange.size <= exchange.limit:
+            if exchange.size <= exchange.kept:
                 exchange.parts.append(body)
             else:
-                exchange.parts.clear()
+                exchange.take_large(body)
 
     def on_message_complete(self) -> None:
         self._between_messages = True
@@ -230,9 +234,13 @@ class PredictProtocol(HttpToolsProtocol):
         self.server_state.total_requests += 1
         if self.transport.is_closing():
             return
-        self.flow.resume_reading()
+        if not self.flow.write_paused:
+            self.flow.resume_reading()
         if self.pipeline:
             self._start_asgi_task(*self.pipeline.pop())
+            return
+        if self._last_words is not None:
+            self._say_last_words()
             return
         self._idle_since = self.loop.time()
         if self.timeout_keep_alive_task is None:
@@ -257,19 +265,21 @@ class PredictProtocol(HttpToolsProtocol):
             self.timeout_keep_alive_task.cancel()
         super().connection_lost(exc)
 
-    def send_400_response(self, msg: str) -> None:
-        error: SignalboxError = BadRequest(f"{msg} The connection is closed, since the next request's beginning cannot be found.")
-        if not self.transport.is_closing():
-            self.transport.write(_response(400, JSON, body_of(error), self.fixed_headers(), keep_alive=False))
-            self.transport.close()
+    def unfinished_body(self) -> int | None:
+        exchange: Any = self.cycle
+        if not isinstance(exchange, Exchange):
+            return super().unfinished_body()
+        return None if not isinstance(exchange, Incoming) or exchange.complete else exchange.size
 
-    def fixed_headers(self) -> bytes:
-        """Give the headers that uvicorn renews each second, as bytes."""
-        cls = type(self)
-        current = self.server_state.default_headers
-        if cls._date[0] is not current:
-            cls._date = (current, b"".join(b"%b: %b\r\n" % pair for pair in current))
-        return cls._date[1]
+    def pause_writing(self) -> None:
+        """The client does not read its answers: no more of its requests are read either."""
+        super().pause_writing()
+        self.flow.pause_reading()
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        if not self.pipeline:
+            self.flow.resume_reading()
 
 
 def bound_to(engine: Engine) -> type[PredictProtocol]:

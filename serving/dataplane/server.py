@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from types import FrameType
 
 import uvicorn
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from core.environment import Environment
 from serving.dataplane import metrics
 from serving.dataplane.asgi import Application
+from serving.dataplane.connection import Connection
 from serving.dataplane.engine import Engine
 from serving.dataplane.process import DRAIN_S, LONGEST_DRAIN_S, running_engine
 from serving.dataplane.protocol import bound_to
@@ -60,7 +60,7 @@ async def serve(environment: Environment, options: Options) -> None:
 def _config(engine: Engine, options: Options, page: metrics.Page) -> uvicorn.Config:
     return uvicorn.Config(
         Application(engine, page),
-        http=HttpToolsProtocol if options.plain_asgi else bound_to(engine),
+        http=Connection if options.plain_asgi else bound_to(engine),
         ws="none",
         loop="uvloop",
         lifespan="off",
