@@ -131,6 +131,23 @@ def every_type(artifacts: Path) -> BuildEntry:
     return _entry(artifacts, content, signature, "echo", 1)
 
 
+def counter(artifacts: Path) -> BuildEntry:
+    """A matrix model of two whole numbers, of which ``a`` may be missing as far as the signature knows: ``prediction = a + b``."""
+    content = _content(
+        [helper.make_node("ReduceSum", ["input", "axis"], ["prediction"])],
+        [helper.make_tensor_value_info("input", _INT64, [None, 2])],
+        [helper.make_tensor_value_info("prediction", _INT64, [None, 1])],
+        {"axis": np.array([1], np.int64)},
+    )
+    signature = Signature(
+        layout=Layout.MATRIX,
+        features=(Feature(name="a", kind=Kind.INTEGER, missing=True), Feature(name="b", kind=Kind.INTEGER)),
+        inputs=(Tensor("input", "INT64", (-1, 2)),),
+        outputs=(Tensor("prediction", "INT64", (-1, 1)),),
+    )
+    return _entry(artifacts, content, signature, "counts", 1)
+
+
 def slow(artifacts: Path, *, loops: int = 250_000) -> BuildEntry:
     """A matrix model of one feature that takes long: ``prediction = 2 a`` after ``loops`` turns of a Loop."""
     body = helper.make_graph(

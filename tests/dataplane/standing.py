@@ -6,6 +6,7 @@ import time
 from pathlib import Path
 
 from access.key_format import ParsedKey, generate, secret_digest, text_of
+from registry.signature import Feature, Kind
 from serving.table import EndpointEntry, KeyEntry, Limits, RouteTable, ValidationPolicy
 from tests.dataplane import models
 from tests.dataplane.conftest import KEY_ENTRY, endpoint, table
@@ -27,6 +28,8 @@ def document(artifacts: Path) -> RouteTable:
     """Give the table; its builds are put into ``artifacts``."""
     one, two = models.regressor(artifacts), models.regressor(artifacts, version=2, offset=0.5)
     churn, echo, slow = models.classifier(artifacts), models.every_type(artifacts), models.slow(artifacts)
+    counts = models.counter(artifacts)
+    whole = models.regressor(artifacts, version=3, offset=0.25, features=tuple(Feature(name=name, kind=Kind.INTEGER) for name in "abc"))
     endpoints = [
         endpoint("sum", one, limits=Limits(max_rows=50, max_body_bytes=100_000)),
         endpoint("split", one, ("green", two, 30, False)),
@@ -36,8 +39,10 @@ def document(artifacts: Path) -> RouteTable:
         endpoint("strict", churn, validation=ValidationPolicy(default="refuse")),
         endpoint("clipped", one, validation=ValidationPolicy(default="clip", features={"b": "replace", "c": "refuse"})),
         endpoint("echo", echo),
+        endpoint("counts", counts),
+        endpoint("whole", whole),
         endpoint("slow", slow, limits=Limits(timeout_ms=5000, max_concurrency=4)),
         EndpointEntry(id="empty", name="empty", revision=1),
     ]
     keys = (KEY_ENTRY, _EXPIRED, _ELSEWHERE, _READER, _OPERATOR)
-    return table([one, two, churn, echo, slow], endpoints, keys=keys)
+    return table([one, two, churn, echo, counts, whole, slow], endpoints, keys=keys)

@@ -1,0 +1,175 @@
+"""Hostile requests against real processes, over both transports: refused in the protocol's form, in time, with the connection kept."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import socket
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.dataplane.conftest import Plane
+from tests.dataplane.hostile_bodies import CORPUS, GOOD_ANSWER, Hostile, http
+
+WITHIN_S = 2
+"""The promise: no hostile request waits longer for its answer."""
+
+
+@dataclass(frozen=True)
+class Reply:
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+    @property
+    def document(self) -> Any:
+        return json.loads(self.body[: int(self.headers.get("inference-header-content-length", len(self.body)))])
+
+
+class Connection:
+    """A plain connection, which sends what no client would."""
+
+    def __init__(self, port: int) -> None:
+        self.sock = socket.create_connection(("127.0.0.1", port), timeout=WITHIN_S)
+        self._left = b""
+
+    def __enter__(self) -> Connection:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.sock.close()
+
+    def ask(self, raw: bytes) -> Reply:
+        """Send a request and read its answer; a server that has already closed its reading side may cut the sending short."""
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+            self.sock.sendall(raw)
+        return self.read()
+
+    def read(self) -> Reply:
+        head = self._until(lambda: self._left.find(b"\r\n\r\n") + 4 if b"\r\n\r\n" in self._left else 0)
+        lines = head.decode("latin-1").split("\r\n")
+        headers = {name.lower(): value for name, _, value in (line.partition(": ") for line in lines[1:] if line)}
+        status = int(lines[0].split()[1])
+        if status == 100:
+            return self.read()
+        return Reply(status, headers, self._until(lambda: int(headers["content-length"]), empty=True))
+
+    def is_closed(self) -> bool:
+        """Tell whether the server has ended the connection and said nothing more."""
+        try:
+            return self._left == b"" and self.sock.recv(1) == b""
+        except ConnectionResetError:
+            return True
+
+    def _until(self, length: Any, *, empty: bool = False) -> bytes:
+        while True:
+            count = length()
+            if (count or empty) and len(self._left) >= count:
+                found, self._left = self._left[:count], self._left[count:]
+                return found
+            part = self.sock.recv(1 << 20)
+            assert part, f"the server closed the connection after {self._left!r}"
+            self._left += part
+
+
+@pytest.fixture
+def connection(standing: Plane) -> Iterator[Connection]:
+    with Connection(standing.port) as connection:
+        yield connection
+
+
+@pytest.mark.parametrize("hostile", CORPUS, ids=lambda hostile: hostile.name)
+def test_a_hostile_request_is_answered_and_harms_nobody(standing: Plane, connection: Connection, hostile: Hostile) -> None:
+    before = len(standing.log_text())
+    reply = connection.ask(hostile.raw)
+    assert reply.status == hostile.status, reply.body[:500]
+    if reply.status != 200:
+        assert reply.headers["content-type"] == "application/json"
+        assert list(reply.document) == ["error"]
+        assert hostile.text in reply.document["error"]
+        assert len(reply.body) < 100_000
+    if hostile.kept:
+        assert "connection" not in reply.headers
+        assert connection.ask(http()).document["outputs"][0]["data"] == GOOD_ANSWER
+    else:
+        assert connection.is_closed()
+    with Connection(standing.port) as another:
+        assert another.ask(http()).document["outputs"][0]["data"] == GOOD_ANSWER
+    assert "Traceback" not in standing.log_text()[before:]
+
+
+def test_the_corpus_again_and_again_does_not_fill_the_memory(standing: Plane) -> None:
+    small = [hostile.raw for hostile in CORPUS if not hostile.once]
+    kept = [hostile.raw for hostile in CORPUS if hostile.kept and not hostile.once]
+    for _ in range(3):
+        _send_all(standing, small, kept)
+    before = resident_bytes(standing)
+    for _ in range(10):
+        _send_all(standing, small, kept)
+    assert resident_bytes(standing) - before < 16 * 2**20
+
+
+def _send_all(plane: Plane, small: list[bytes], kept: list[bytes]) -> None:
+    for raw in small:
+        with Connection(plane.port) as connection:
+            assert connection.ask(raw).status < 500
+    with Connection(plane.port) as connection:
+        for raw in kept:
+            assert connection.ask(raw).status < 500
+
+
+def resident_bytes(plane: Plane) -> int:
+    assert plane.process is not None
+    return int(Path(f"/proc/{plane.process.pid}/statm").read_text().split()[1]) * 4096
+
+
+def test_a_bad_request_between_pipelined_good_ones_harms_neither(standing: Plane) -> None:
+    for hostile in CORPUS:
+        if not hostile.kept or hostile.once:
+            continue
+        with Connection(standing.port) as connection:
+            connection.sock.sendall(http() + hostile.raw + http())
+            replies = [connection.read() for _ in range(3)]
+        assert [reply.status for reply in replies] == [200, hostile.status, 200], hostile.name
+        assert [reply.document["outputs"][0]["data"] for reply in (replies[0], replies[2])] == [GOOD_ANSWER] * 2, hostile.name
+
+
+def test_a_request_in_single_bytes_is_answered(connection: Connection) -> None:
+    connection.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    for byte in http():
+        connection.sock.send(bytes([byte]))
+    assert connection.read().document["outputs"][0]["data"] == GOOD_ANSWER
+
+
+def test_a_client_that_closes_its_sending_side_gets_its_answer(connection: Connection) -> None:
+    connection.sock.sendall(http())
+    connection.sock.shutdown(socket.SHUT_WR)
+    assert connection.read().document["outputs"][0]["data"] == GOOD_ANSWER
+
+
+def test_clients_that_leave_in_the_middle_harm_nobody(standing: Plane) -> None:
+    whole = http()
+    for cut in range(0, len(whole), 3):
+        with Connection(standing.port) as connection:
+            connection.sock.sendall(whole[:cut])
+    with Connection(standing.port) as connection:
+        assert connection.ask(http()).status == 200
+    assert "Traceback" not in standing.log_text()
+
+
+def test_many_slow_connections_keep_nobody_waiting(standing: Plane) -> None:
+    slow = [Connection(standing.port) for _ in range(300)]
+    for number, connection in enumerate(slow):
+        connection.sock.sendall(http()[: 20 + number % 100])
+    started = time.monotonic()
+    with Connection(standing.port) as connection:
+        for _ in range(20):
+            assert connection.ask(http()).status == 200
+    assert time.monotonic() - started < WITHIN_S
+    for connection in slow:
+        connection.sock.close()
