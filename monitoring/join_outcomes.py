@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -51,15 +51,23 @@ def join_parked(limit: int = 2000) -> int:
 def join(outcomes: Sequence[Outcome]) -> None:
     """Join what is in the log and mark its windows dirty; what is not found stays parked and is tried later and later."""
     for start in range(0, len(outcomes), _CHUNK):
+        chunk = outcomes[start : start + _CHUNK]
+        found = _predictions({row.prediction_id for row in chunk})  # before the lock: it may take its time
+        signatures = _signatures({(one.model, one.version) for one in found.values()})
         with transaction.atomic():
-            ids = sorted(row.id for row in outcomes[start : start + _CHUNK])
-            rows = list(Outcome.objects.select_for_update(of=("self",)).filter(id__in=ids, state=Outcome.State.PARKED).select_related("batch").order_by("id"))
-            _join(rows)
+            take_turn()
+            parked = Outcome.objects.select_for_update(of=("self",)).filter(id__in=[row.id for row in chunk], state=Outcome.State.PARKED)
+            _join(list(parked.select_related("batch").order_by("id")), found, signatures)
 
 
-def _join(rows: list[Outcome]) -> None:
-    found = _predictions({row.prediction_id for row in rows})
-    signatures = _signatures({(one.model, one.version) for one in found.values()})
+def take_turn() -> None:
+    """For the rest of the transaction nobody else changes which outcome of a prediction is current."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_advisory_xact_lock(hashtext('monitoring:outcomes'))")
+
+
+def _join(rows: list[Outcome], found: Mapping[tuple[UUID, int], _Predicted], signatures: Mapping[tuple[str, int], Signature]) -> None:
+    counted = {row.id for row in rows if row.current}  # those that a later value has not replaced while they waited
     for row in rows:
         predicted = found.get((row.prediction_id, row.row))
         if predicted is None:
@@ -67,7 +75,7 @@ def _join(rows: list[Outcome]) -> None:
         else:
             _fit(row, predicted, signatures.get((predicted.model, predicted.version)))
     Outcome.objects.bulk_update(rows, _JOINED_FIELDS, batch_size=500)
-    _restore_before([row for row in rows if row.state == Outcome.State.REFUSED])
+    _restore_before([row for row in rows if row.state == Outcome.State.REFUSED and row.id in counted])
     mark_dirty(row for row in rows if row.state == Outcome.State.JOINED)
 
 

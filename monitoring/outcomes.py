@@ -10,13 +10,13 @@ from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
 
-from django.db import connection, transaction
+from django.db import transaction
 
 from access.actors import EVERYTHING, Actor
 from access.permissions import require
 from access.rights import Right
 from monitoring.errors import WrongOutcomes
-from monitoring.join_outcomes import forget, join
+from monitoring.join_outcomes import forget, join, take_turn
 from monitoring.models import Outcome, OutcomeBatch
 
 MOST = 10_000
@@ -163,8 +163,7 @@ def wrong_with(value: Any) -> str:
 def _keep(actor: Actor, endpoints: list[str], good: dict[int, _Good]) -> dict[tuple[UUID, int], Outcome]:
     """Store what is new. One delivery at a time, so that of two values for a row the later really is the last."""
     with transaction.atomic():
-        with connection.cursor() as cursor:
-            cursor.execute("SELECT pg_advisory_xact_lock(hashtext('monitoring:outcomes'))")
+        take_turn()
         last = {(outcome.prediction_id, outcome.row): outcome for outcome in good.values()}
         present = {(row.prediction_id, row.row): row for row in Outcome.objects.filter(current=True, prediction_id__in={key[0] for key in last})}
         changed = {key: outcome for key, outcome in last.items() if key not in present or present[key].value != outcome.value}
