@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import joblib
 import numpy as np
@@ -21,53 +22,60 @@ from registry.signature import Feature, Kind, Layout, Signature, Tensor
 
 @dataclass(frozen=True, slots=True)
 class BenchModel:
-    """One model: its files, its signature, and a request of one row."""
+    """One model: its files, its signature, a row, and what scikit-learn answers to it: probabilities, or the value."""
 
+    name: str
     title: str
     onnx: bytes
     joblib: Path
     signature: Signature
-    body: str
+    row: list[float]
+    expected: list[float]
+
+
+_MODELS: dict[str, tuple[str, Callable[[], Any], Callable[..., Any]]] = {
+    "logistic": ("Logistic regression, 30 features", lambda: make_pipeline(StandardScaler(), LogisticRegression()), load_breast_cancer),
+    "forest": ("Forest of 200 trees, 64 features", lambda: RandomForestClassifier(200, random_state=0), load_digits),
+    "boosting": ("Histogram gradient boosting, 10 features", lambda: HistGradientBoostingRegressor(random_state=0), load_diabetes),
+}
+NAMES = tuple(_MODELS)
 
 
 def make_models(folder: Path) -> list[BenchModel]:
     """Train all three; the files go to ``folder``."""
-    cancer, digits, diabetes = load_breast_cancer(), load_digits(), load_diabetes()
-    return [
-        _make(folder, "logistic regression, 30 features", make_pipeline(StandardScaler(), LogisticRegression()), cancer.data, cancer.target),
-        _make(folder, "forest of 200 trees, 64 features", RandomForestClassifier(200, random_state=0), digits.data, digits.target),
-        _make(folder, "histogram gradient boosting, 10 features", HistGradientBoostingRegressor(random_state=0), diabetes.data, diabetes.target),
-    ]
+    return [_make(folder, name, title, estimator(), *load(return_X_y=True)) for name, (title, estimator, load) in _MODELS.items()]
 
 
-def _make(folder: Path, title: str, model: object, rows: np.ndarray, target: np.ndarray) -> BenchModel:
+def _make(folder: Path, name: str, title: str, model: Any, rows: np.ndarray, target: np.ndarray) -> BenchModel:
     rows = rows.astype(np.float32)
-    model.fit(rows, target)  # type: ignore[attr-defined]  # any scikit-learn estimator
-    name = title.split(",", maxsplit=1)[0].replace(" ", "-")
+    model.fit(rows, target)
     path = folder / f"{name}.joblib"
     joblib.dump(model, path)
     classifies = hasattr(model, "predict_proba")
+    row = [round(float(value), 4) for value in rows[0]]
+    asked = np.array([row], np.float32)
+    expected = (model.predict_proba(asked) if classifies else model.predict(asked)).ravel().tolist()
     content = _converted(model, rows.shape[1], classifies)
+    return BenchModel(name, title, content, path, _signature(rows, sorted(set(target.tolist())) if classifies else []), row, expected)
+
+
+def _signature(rows: np.ndarray, classes: list[int]) -> Signature:
     features = tuple(
         Feature(name=f"x{index}", kind=Kind.NUMBER, minimum=float(column.min()), maximum=float(column.max()), example=float(column[0]))
         for index, column in enumerate(rows.T)
     )
-    classes = sorted(set(target.tolist())) if classifies else []
-    outputs = (Tensor("label", "INT64", (-1,)), Tensor("probabilities", "FP32", (-1, len(classes)))) if classifies else (Tensor("variable", "FP32", (-1, 1)),)
-    signature = Signature(
+    outputs = (Tensor("label", "INT64", (-1,)), Tensor("probabilities", "FP32", (-1, len(classes)))) if classes else (Tensor("variable", "FP32", (-1, 1)),)
+    return Signature(
         layout=Layout.MATRIX,
         features=features,
         inputs=(Tensor("X", "FP32", (-1, rows.shape[1])),),
         outputs=outputs,
         labels=tuple(map(str, classes)) or None,
-        task="classification" if classifies else "regression",
+        task="classification" if classes else "regression",
     )
-    row = [round(float(value), 4) for value in rows[0]]
-    body = json.dumps({"inputs": [{"name": "X", "shape": [1, len(row)], "datatype": "FP32", "data": row}]})
-    return BenchModel(title, content, path, signature, body)
 
 
-def _converted(model: object, width: int, classifies: bool) -> bytes:
+def _converted(model: Any, width: int, classifies: bool) -> bytes:
     if isinstance(model, HistGradientBoostingRegressor):
         _flatten_baseline(model)
     options = {"zipmap": False} if classifies else None

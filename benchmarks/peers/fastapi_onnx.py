@@ -1,6 +1,6 @@
 """A peer: FastAPI and ONNX Runtime, as one writes it by hand. No keys, no log, no validation beyond pydantic.
 
-Run in its own environment: ``MODEL=model.onnx uvicorn --app-dir benchmarks peer_onnx:app --fd N``.
+Run in its own environment: ``MODEL=model.onnx uvicorn --app-dir benchmarks/peers fastapi_onnx:app``.
 """
 
 import os

@@ -1,6 +1,6 @@
 """A peer: FastAPI and scikit-learn, as one writes it by hand.
 
-Run in its own environment: ``MODEL=model.joblib uvicorn --app-dir benchmarks peer_sklearn:app --fd N``.
+Run in its own environment: ``MODEL=model.joblib uvicorn --app-dir benchmarks/peers fastapi_sklearn:app``.
 """
 
 import os
