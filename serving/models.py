@@ -159,6 +159,27 @@ class PredictionSegment(models.Model):
         return f"{self.rows} predictions of {self.endpoint} {self.slot}"
 
 
+class LostPredictions(models.Model):
+    """Answered predictions of one data-plane process that are not in the log: it was killed, or could write nowhere.
+
+    An absolute number: writing twice is harmless.
+    """
+
+    id = models.BigAutoField(primary_key=True)
+    process = models.UUIDField()
+    endpoint = models.CharField(max_length=160)
+    slot = models.CharField(max_length=48)
+    predictions = models.PositiveBigIntegerField()
+    at = models.DateTimeField(help_text="When the number last rose.")
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["process", "endpoint", "slot"], name="lost_predictions_unique")]
+        indexes = [models.Index(fields=["endpoint"], name="lost_predictions_endpoint")]
+
+    def __str__(self) -> str:
+        return f"{self.predictions} predictions of {self.endpoint} {self.slot}"
+
+
 class TrafficWindow(models.Model):
     """What one data-plane process counted at one slot in one window. Absolute values: writing twice is harmless.
 

@@ -10,12 +10,14 @@ from django.db import connection, transaction
 
 from core.clock import now
 from serving.latency import BUCKETS
-from serving.models import DataPlaneProcess, TrafficWindow
+from serving.models import DataPlaneProcess, LostPredictions, TrafficWindow
 from serving.queries.system import FORGOTTEN_AFTER
 
 TEN_SECONDS_KEPT = timedelta(hours=2, minutes=10)
-# A process that lost the database for a while writes late; windows this young are counted again each time.
+# A process that lost the database writes up to an hour late. Windows this young are counted again each minute,
+# and all that are still whole every so many minutes.
 COUNTED_AGAIN = timedelta(minutes=30)
+WHOLE_EVERY_MINUTES = 10
 _SETTLED = timedelta(seconds=15)
 _NOBODY = UUID(int=0)
 _FIVE_MINUTES = 300
@@ -64,6 +66,13 @@ def delete_old_windows() -> int:
     return fine + coarse
 
 
+def delete_old_losses() -> int:
+    """Forget how many predictions were lost once the log itself is past its retention; gives the rows deleted."""
+    kept = timedelta(days=settings.ENVIRONMENT.log_retention_days)
+    deleted, _ = LostPredictions.objects.filter(at__lt=now() - kept).delete()
+    return deleted
+
+
 def forget_processes() -> int:
     """Forget data-plane processes that have not been seen for a minute."""
     forgotten, _ = DataPlaneProcess.objects.filter(seen_at__lt=now() - FORGOTTEN_AFTER).delete()
@@ -71,10 +80,12 @@ def forget_processes() -> int:
 
 
 def _begin(moment: datetime) -> datetime:
-    """After a pause of the workers everything that is still whole is summed, else what may have been written late."""
+    """Now and then, and after a pause of the workers, everything that is still whole is summed; else what is young."""
+    whole = _floor(moment - TEN_SECONDS_KEPT) + timedelta(seconds=_FIVE_MINUTES)
+    if moment.minute % WHOLE_EVERY_MINUTES == 0:
+        return whole
     coarse = TrafficWindow.objects.filter(level=TrafficWindow.Level.FIVE_MINUTES)
     latest = coarse.order_by("-start_at").values_list("start_at", flat=True).first()
-    whole = _floor(moment - TEN_SECONDS_KEPT) + timedelta(seconds=_FIVE_MINUTES)
     return max(whole, min(latest, _floor(moment - COUNTED_AGAIN))) if latest else whole
 
 

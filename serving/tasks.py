@@ -18,5 +18,6 @@ def roll_up_traffic() -> None:
 
 @shared_task(name="serving.tasks.delete_old")
 def delete_old() -> None:
-    """Every hour: delete logged predictions after their retention."""
+    """Every hour: delete logged predictions after their retention, and then the counts of those that were lost."""
     old.delete_old()
+    roll_up.delete_old_losses()

@@ -57,13 +57,15 @@ class Heartbeat:
         beats = 0
         while not self._stopping.wait(_BEAT_S):
             beats += 1
-            if beats % _SPOOL_EVERY == 0:
+            if beats % _SPOOL_EVERY == 1:
                 self._engine.log.look_for_spooled()
+                self._write(self._engine.log.report)
             self._write(self._beat)
             if beats % _COUNTS_EVERY == 0:
                 self._write(self._counts.write)
                 self._counts.forget_oldest()
         self._write(self._counts.write)
+        self._write(self._engine.log.report)
         self._write(lambda connection: connection.execute(_FORGET, [self._process]))
         self._link.close()
 

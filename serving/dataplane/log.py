@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import psycopg
 
@@ -20,6 +21,7 @@ from serving.dataplane.batch import Batch
 from serving.dataplane.live import Slot
 from serving.dataplane.postgres import Away, Link
 from serving.dataplane.spool import Segment, Spool
+from serving.dataplane.tally import Tally
 
 logger = logging.getLogger(__name__)
 
@@ -31,6 +33,7 @@ INSERT INTO serving_predictionsegment
 VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %b)
 ON CONFLICT (id) DO NOTHING
 """
+_NONE = UUID(int=0)
 OnWritten = Callable[[bool], None]
 Entry = tuple[Slot, Batch, OnWritten | None]
 
@@ -38,24 +41,35 @@ Entry = tuple[Slot, Batch, OnWritten | None]
 class PredictionLog:
     """``append`` is called by the event loop; everything else happens in the log's own thread."""
 
-    def __init__(self, link: Link, spool: Spool) -> None:
-        self._link, self._spool = link, spool
+    def __init__(self, link: Link, spool: Spool, tally: Tally) -> None:
+        self._link, self._spool, self._tally = link, spool, tally
         self._entries: deque[Entry] = deque()
         self._writing: list[Entry] = []
         self._waiting: deque[Path] = deque()
         self._wake = threading.Event()
         self._stopping = False
         self._thread = threading.Thread(target=self._run, name="prediction-log", daemon=True)
-        self.lost_predictions = 0
         self.spooled_segments = spool.count()
+
+    @property
+    def lost(self) -> dict[tuple[str, str], int]:
+        """How many answered predictions could be written nowhere, by endpoint and slot."""
+        return self._tally.lost()
+
+    @property
+    def lost_predictions(self) -> int:
+        return sum(self._tally.lost().values())
 
     def start(self) -> None:
         self._thread.start()
 
     def append(self, slot: Slot, batch: Batch, on_written: OnWritten | None = None) -> None:
         """Hand over an answered batch. ``on_written`` is called in the log's thread with whether it is safe."""
-        self._entries.append((slot, batch, on_written))
-        if on_written is not None:
+        if on_written is None:
+            self._tally.answered(slot.endpoint_name, slot.name, len(batch.calls))
+            self._entries.append((slot, batch, None))
+        else:
+            self._entries.append((slot, batch, on_written))
             self._wake.set()
 
     def waiting(self) -> tuple[int, int | None]:
@@ -78,7 +92,7 @@ class PredictionLog:
         self._link.close()
 
     def _turn(self) -> None:
-        for part in (self._drain, self._flush):  # a spool that cannot be drained must not keep what is new from being written
+        for part in (self._flush, self._drain):  # a spool that cannot be drained must not keep what is new from being written
             try:
                 part()
             except Exception:  # the log's thread must outlive whatever one batch does to it
@@ -91,25 +105,30 @@ class PredictionLog:
         self._writing = entries
         segments: list[Segment] = []
         good: list[Entry] = []
-        bad: list[Entry] = []
         for slot, group in _by_slot(entries):
             try:
                 segments.append(columns.segment_of(slot, [batch for _, batch, _ in group]))
                 good += group
             except Exception:  # what one slot answered must not cost the others their log
                 logger.exception("Predictions of %s %s cannot be logged.", slot.endpoint_name, slot.name)
-                bad += group
-        safe = False
-        try:
-            safe = self._write(segments)
-        finally:
-            self._writing = []
-            self._tell(good, safe=safe)
-            self._tell(bad, safe=False)
+                self._tell(group, [], safe=False)
+        if segments:
+            self._tell(good, segments)
+        self._writing = []
 
-    def _tell(self, entries: list[Entry], *, safe: bool) -> None:
-        if not safe:
-            self.lost_predictions += sum(len(batch.calls) for _, batch, _ in entries)
+    def _tell(self, entries: list[Entry], segments: list[Segment], *, safe: bool = True) -> None:
+        """Write the segments, and say to whom it matters whether they are safe."""
+        counts = _answered(entries)
+        ids = {(segment.endpoint, segment.slot): segment.id for segment in segments}
+        for key, predictions in counts.items():
+            self._tally.begin(key, predictions, ids.get(key, _NONE))
+        try:
+            safe = safe and self._write(segments)
+        except Exception:
+            logger.exception("%d log segments are lost.", len(segments))
+            safe = False
+        for key, predictions in counts.items():
+            self._tally.end(key, predictions, safe=safe)
         for _, _, on_written in entries:
             if on_written is not None:
                 on_written(safe)
@@ -137,7 +156,7 @@ class PredictionLog:
 
     def _drain(self) -> None:
         """Insert spooled segments, oldest first, a few at a time so that new ones do not wait."""
-        if not self.spooled_segments:
+        if not self.spooled_segments or self._link.is_away:
             return
         with self._spool.draining() as mine:
             if not mine:
@@ -170,12 +189,32 @@ class PredictionLog:
     def look_for_spooled(self) -> None:
         """Count what lies in the spool, also of processes that have died."""
         self.spooled_segments = self._spool.count()
+        self._spool.collect()
+
+    def report(self, connection: psycopg.Connection[Any]) -> None:
+        """Tell Postgres what is lost: here, and by processes of this machine that were killed."""
+        self._tally.write(connection)
+        self._tally.count_dead(self._spool, connection)
+
+    def close(self) -> None:
+        """Leave no trace of this process, if what it has lost is reported; called when its thread has ended."""
+        self._tally.close()
 
 
 def _insert(connection: psycopg.Connection[Any], segments: list[Segment]) -> None:
     rows = [(s.id, s.endpoint, s.slot, s.model, s.version, s.build_digest, s.table_revision, s.rows, s.first_at, s.last_at, s.columns) for s in segments]
     with connection.transaction(), connection.cursor() as cursor:
         cursor.executemany(_INSERT, rows)
+
+
+def _answered(entries: list[Entry]) -> dict[tuple[str, str], int]:
+    """Count the predictions that were answered without waiting for the log."""
+    counts: dict[tuple[str, str], int] = {}
+    for slot, batch, on_written in entries:
+        if on_written is None:
+            key = slot.endpoint_name, slot.name
+            counts[key] = counts.get(key, 0) + len(batch.calls)
+    return counts
 
 
 def _by_slot(entries: list[Entry]) -> list[tuple[Slot, list[Entry]]]:

@@ -127,7 +127,10 @@ def _log(engine: Engine) -> Iterator[Metric]:
     lag_s = max(0.0, time.time() - oldest_us / 1e6) if oldest_us else 0.0
     yield gauge("signalbox_log_lag_seconds", "Age of the oldest of those batches; 0 without any.", lag_s)
     yield gauge("signalbox_log_spooled_segments", "Log segments on disk that wait for Postgres, of all processes of the machine.", log.spooled_segments)
-    yield CounterMetricFamily("signalbox_log_lost_predictions", "Predictions that could not be logged.", value=log.lost_predictions)
+    lost = CounterMetricFamily("signalbox_log_lost_predictions", "Answered predictions that could be logged nowhere.", labels=["endpoint", "slot"])
+    for labels, predictions in log.lost.items():
+        lost.add_metric(labels, predictions)
+    yield lost
 
 
 def _loop_lag(engine: Engine) -> Metric:

@@ -23,6 +23,7 @@ from serving.dataplane.log import PredictionLog
 from serving.dataplane.postgres import Link
 from serving.dataplane.spool import Spool
 from serving.dataplane.tables import TableFollower
+from serving.dataplane.tally import Tally, folder_for
 
 DRAIN_S = 1.0
 """So long, after readiness has gone off, are requests still taken: each answer then closes its connection."""
@@ -46,7 +47,7 @@ async def running_engine(environment: Environment, kind: str) -> AsyncIterator[E
     folder = environment.var_dir / "dataplane"
     process = uuid7()
     url = environment.database_url
-    log = PredictionLog(Link(url, "signalbox log"), Spool(folder / "spool"))
+    log = PredictionLog(Link(url, "signalbox log"), Spool(folder / "spool"), Tally(folder_for(environment.var_dir), process))
     counts = TrafficCounts(process)
     engine = Engine(log, counts, loop)
     follower = TableFollower(engine, loop, Link(url, "signalbox routes"), folder, environment.artifacts_dir)
@@ -60,4 +61,5 @@ async def running_engine(environment: Environment, kind: str) -> AsyncIterator[E
         engine.draining = True
         for stop in (follower.stop, log.stop, heartbeat.stop, sibling.stop):
             await loop.run_in_executor(None, stop)
+        log.close()
         engine.close()

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import time
 from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
@@ -34,7 +35,9 @@ class Segment(msgspec.Struct, frozen=True, kw_only=True):
 
 _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(Segment).decode
-_SUFFIX = ".segment"
+_SUFFIX, _PARTIAL = ".segment", ".partial"
+_ABANDONED_S = 600
+"""A file is written within seconds; one this old belongs to nobody."""
 
 
 class Spool:
@@ -43,26 +46,46 @@ class Spool:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         folder.mkdir(parents=True, exist_ok=True)
+        for made in (folder, folder.parent):  # a folder that is in no directory after a power cut keeps nothing
+            _sync(made)
 
     def keep(self, segments: list[Segment]) -> None:
-        """Write and fsync; raises OSError when the disk is full, and then leaves nothing half written."""
-        for segment in segments:
-            path = self._folder / f"{segment.id}{_SUFFIX}"
-            partial = path.with_suffix(".partial")
-            try:
-                with partial.open("wb") as file:
-                    file.write(_encode(segment))
-                    file.flush()
-                    os.fsync(file.fileno())
-                partial.rename(path)
-            except OSError:
-                partial.unlink(missing_ok=True)
-                raise
-        folder = os.open(self._folder, os.O_RDONLY)
+        """Write and fsync all of them; raises OSError when the disk is full, and then leaves none."""
         try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+            for segment in segments:
+                self._write(segment)
+            _sync(self._folder)
+        except OSError:
+            for segment in segments:
+                self._path(segment.id).unlink(missing_ok=True)
+            raise
+
+    def _write(self, segment: Segment) -> None:
+        path = self._path(segment.id)
+        partial = path.with_suffix(_PARTIAL)
+        try:
+            with partial.open("wb") as file:
+                file.write(_encode(segment))
+                file.flush()
+                os.fsync(file.fileno())
+            partial.rename(path)
+        except OSError:
+            partial.unlink(missing_ok=True)
+            raise
+
+    def _path(self, segment: UUID) -> Path:
+        return self._folder / f"{segment}{_SUFFIX}"
+
+    def has(self, segment: UUID) -> bool:
+        """Tell whether a segment waits here."""
+        return self._path(segment).exists()
+
+    def collect(self) -> None:
+        """Remove what processes that were killed have left half written."""
+        for path in self._folder.glob(f"*{_PARTIAL}"):
+            with contextlib.suppress(FileNotFoundError):
+                if time.time() - path.stat().st_mtime > _ABANDONED_S:
+                    path.unlink()
 
     def waiting(self) -> list[Path]:
         """Give the spooled files, oldest first."""
@@ -98,3 +121,11 @@ class Spool:
                 yield False
                 return
             yield True
+
+
+def _sync(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -21,6 +22,7 @@ from access.key_format import ParsedKey, generate, secret_digest, text_of
 from core.environment import ROOT
 from serving import segments
 from serving import table as route_table
+from serving.dataplane import tally
 from serving.table import BuildEntry, EndpointEntry, KeyEntry, RouteTable, SlotEntry
 
 _KEY: ParsedKey = generate()
@@ -66,6 +68,7 @@ class Plane:
     var_dir: Path
     database_url: str
     plain_asgi: bool = False
+    sock: socket.socket | None = None
     port: int = 0
     process: subprocess.Popen[bytes] | None = None
     client: httpx.Client = field(default_factory=httpx.Client)
@@ -85,11 +88,13 @@ class Plane:
         (folder / "table.json").write_bytes(route_table.encode(kept))
 
     def start(self) -> Plane:
-        self.port = free_port()
-        arguments = [sys.executable, "-m", "serving.dataplane", "--port", str(self.port), *(["--plain-asgi"] if self.plain_asgi else [])]
+        self.port = free_port() if self.sock is None else int(self.sock.getsockname()[1])
+        where = ["--port", str(self.port)] if self.sock is None else ["--fd", str(self.sock.fileno())]
+        arguments = [sys.executable, "-m", "serving.dataplane", *where, *(["--plain-asgi"] if self.plain_asgi else [])]
+        shared = () if self.sock is None else (self.sock.fileno(),)
         changes = {"SIGNALBOX_VAR_DIR": str(self.var_dir), "DATABASE_URL": self.database_url}
         with (self.var_dir / "dataplane.log").open("ab") as log:
-            self.process = subprocess.Popen(arguments, cwd=ROOT, env=os.environ | changes, stdout=log, stderr=log)
+            self.process = subprocess.Popen(arguments, cwd=ROOT, env=os.environ | changes, stdout=log, stderr=log, pass_fds=shared)
         self.client = httpx.Client(base_url=self.url, headers=HEADERS, timeout=20)
         wait_for(self.is_ready, f"readiness; its log: {self.var_dir}/dataplane.log")
         return self
@@ -109,6 +114,12 @@ class Plane:
         if self.process.poll() is None:
             self.process.send_signal(how)
         return self.process.wait(timeout=20)
+
+    def end(self) -> None:
+        """Kill the process, if there is one, and remove what it keeps outside its folder."""
+        if self.process is not None:
+            self.stop(signal.SIGKILL)
+        shutil.rmtree(tally.folder_for(self.var_dir))
 
     def log_text(self) -> str:
         return (self.var_dir / "dataplane.log").read_text()
@@ -153,7 +164,7 @@ def database(django_db_setup: None) -> str:
 @pytest.fixture
 def log(database: str) -> Iterator[Log]:
     """The tables that the data plane writes, empty."""
-    tables = "serving_publishedtable, serving_predictionsegment, serving_trafficwindow, serving_dataplaneprocess"
+    tables = "serving_publishedtable, serving_predictionsegment, serving_trafficwindow, serving_dataplaneprocess, serving_lostpredictions"
     log = Log(database)
     log.run(f"TRUNCATE {tables}")
     yield log
@@ -165,8 +176,7 @@ def plane(tmp_path: Path) -> Iterator[Plane]:
     """A process that is not started yet, without a database."""
     plane = Plane(tmp_path, NO_DATABASE)
     yield plane
-    if plane.process is not None:
-        plane.stop(signal.SIGKILL)
+    plane.end()
 
 
 @pytest.fixture
@@ -174,8 +184,7 @@ def plane_with_log(tmp_path: Path, log: Log) -> Iterator[Plane]:
     """A process that is not started yet, with the test database."""
     plane = Plane(tmp_path, log.url)
     yield plane
-    if plane.process is not None:
-        plane.stop(signal.SIGKILL)
+    plane.end()
 
 
 @pytest.fixture(scope="session", params=[False, True], ids=["own-protocol", "plain-asgi"])
@@ -189,5 +198,4 @@ def standing(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
         yield plane.start()
         assert plane.stop() == 0, plane.log_text()
     finally:
-        if plane.process is not None and plane.process.poll() is None:
-            plane.stop(signal.SIGKILL)
+        plane.end()

@@ -22,6 +22,7 @@ from serving.dataplane.live import Builds, LoadedBuild, Routes
 from serving.dataplane.log import PredictionLog
 from serving.dataplane.postgres import Link
 from serving.dataplane.spool import Spool
+from serving.dataplane.tally import Tally
 from serving.runtimes.onnx import OnnxBuild
 from serving.table import BuildEntry, RouteTable
 from tests.dataplane import models
@@ -186,7 +187,8 @@ def test_a_file_that_cannot_be_read_keeps_no_other_change_from_going_live(plane_
 def test_a_build_that_left_its_slot_leaves_the_memory(tmp_path: Path) -> None:
     one, two = models.regressor(tmp_path), models.regressor(tmp_path, version=2)
     loop = asyncio.new_event_loop()
-    engine = Engine(PredictionLog(Link(NO_DATABASE, "tests"), Spool(tmp_path / "spool")), TrafficCounts(uuid7()), loop)
+    log = PredictionLog(Link(NO_DATABASE, "tests"), Spool(tmp_path / "spool"), Tally(tmp_path, uuid7()))
+    engine = Engine(log, TrafficCounts(uuid7()), loop)
 
     def adopt(entry: BuildEntry) -> weakref.ref[OnnxBuild]:
         builds = Builds()

@@ -173,7 +173,7 @@ def test_ten_second_windows_are_summed_into_five_minutes(db, clock):
 
 
 def test_summing_twice_changes_nothing_and_late_windows_are_added(db, clock):
-    clock(NOON + timedelta(seconds=20))
+    clock(NOON + timedelta(seconds=80))
     window(NOON - timedelta(seconds=300), requests=3, latency=histogram(us_1000=3))
     roll_up.roll_up_traffic()
     roll_up.roll_up_traffic()
@@ -183,10 +183,22 @@ def test_summing_twice_changes_nothing_and_late_windows_are_added(db, clock):
     assert list(TrafficWindow.objects.filter(level=300).values_list("requests", flat=True)) == [7]
 
 
+def test_a_window_that_comes_an_hour_late_is_added_within_ten_minutes(db, clock):
+    minute = timedelta(minutes=1)
+    window(NOON - 3 * minute, requests=1, latency=histogram(us_1000=1))
+    clock(NOON + 21 * minute)
+    roll_up.roll_up_traffic()
+    window(NOON - 39 * minute, process=TWO, requests=4, latency=histogram(us_1000=4))
+    for passed in range(21, 31):
+        clock(NOON + passed * minute)
+        roll_up.roll_up_traffic()
+    assert list(TrafficWindow.objects.filter(level=300).order_by("start_at").values_list("requests", flat=True)) == [4, 1]
+
+
 def test_after_a_pause_everything_that_is_left_is_summed(db, clock):
     window(NOON - timedelta(minutes=100), level=300, process=UUID(int=0), requests=1)
     window(NOON - timedelta(minutes=95), requests=2)
-    clock(NOON + timedelta(seconds=20))
+    clock(NOON + timedelta(seconds=80))
     roll_up.roll_up_traffic()
     assert list(TrafficWindow.objects.filter(level=300).order_by("start_at").values_list("requests", flat=True)) == [1, 2]
 

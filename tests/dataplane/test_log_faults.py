@@ -1,0 +1,241 @@
+"""The prediction log under faults in real processes: nothing that was acknowledged is lost in silence."""
+
+from __future__ import annotations
+
+import os
+import resource
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from uuid import UUID
+
+import httpx
+import psycopg
+import pytest
+
+from core.embedded import postgres
+from core.environment import ROOT
+from core.ids import uuid7
+from serving.dataplane import tally
+from serving.dataplane.spool import Spool
+from serving.dataplane.tally import Tally
+from tests.dataplane import models
+from tests.dataplane.conftest import HEADERS, Log, Plane, endpoint, table, wait_for
+
+# The data plane writes with connections of its own; the mark has the test database made.
+pytestmark = pytest.mark.django_db
+_ASKING = 4
+
+
+def _ask(client: httpx.Client, name: str = "sum") -> httpx.Response:
+    return client.post(f"/v2/models/{name}/predict", json={"rows": [{"a": 1, "b": 0, "c": 0}]})
+
+
+class Askers:
+    """Clients that ask until they are stopped or their server is gone, and the ids that they were given."""
+
+    def __init__(self, url: str) -> None:
+        self.acknowledged: list[str] = []
+        self.refused = 0
+        self._url, self._stopped = url, threading.Event()
+        self._threads = ThreadPoolExecutor(_ASKING)
+        self._asking: list[Future[None]] = []
+
+    def __enter__(self) -> Askers:
+        self._asking = [self._threads.submit(self._run) for _ in range(_ASKING)]
+        return self
+
+    def _run(self) -> None:
+        with httpx.Client(base_url=self._url, headers=HEADERS, timeout=20) as client:
+            while not self._stopped.is_set():
+                try:
+                    answer = _ask(client)
+                except httpx.TransportError:
+                    return
+                if answer.status_code == 200:
+                    self.acknowledged.append(answer.json()["prediction_id"])
+                else:
+                    self.refused += 1
+
+    def more(self, count: int) -> None:
+        """Wait until ``count`` more are answered than now."""
+        wanted = len(self.acknowledged) + count
+        wait_for(lambda: len(self.acknowledged) >= wanted, f"{count} more answers")
+
+    def __exit__(self, *_: object) -> None:
+        self._stopped.set()
+        for each in self._asking:
+            each.result()
+        self._threads.shutdown()
+
+
+def _logged(log: Log) -> list[str]:
+    return [str(UUID(bytes=record["prediction_id"])) for record in log.records("sum")]
+
+
+def _lost(log: Log) -> list[tuple[str, str, int]]:
+    return log.run("SELECT endpoint, slot, predictions FROM serving_lostpredictions ORDER BY 1, 2, 3")
+
+
+def test_a_kill_under_the_fast_policy_says_how_many_predictions_it_lost(plane_with_log: Plane, log: Log) -> None:
+    one = models.regressor(plane_with_log.artifacts)
+    log.publish(table([one], [endpoint("sum", one)]))
+    plane_with_log.start()
+    # The table is locked for the last second: what is answered then cannot be in the log when the process is killed.
+    with psycopg.connect(log.url) as locking, Askers(plane_with_log.url) as askers:
+        askers.more(200)
+        locking.execute("LOCK TABLE serving_predictionsegment IN ACCESS EXCLUSIVE MODE")
+        askers.more(100)
+        plane_with_log.stop(signal.SIGKILL)
+    missing = len(set(askers.acknowledged) - set(_logged(log)))
+    assert missing >= 50
+    for _ in range(2):  # once, however often somebody looks
+        plane_with_log.start()
+        ((name, slot, lost),) = wait_for(lambda: _lost(log), "the count of what was lost")
+        assert (name, slot) == ("sum", "blue")
+        # What was handed to the log while its answer was on the way counts too: one per connection at most.
+        assert missing <= lost <= missing + _ASKING
+        _ask(plane_with_log.client)
+        assert plane_with_log.stop() == 0
+    assert list(tally.folder_for(plane_with_log.var_dir).iterdir()) == []
+
+
+def test_of_processes_that_share_a_socket_the_living_one_counts_what_the_dead_one_lost(plane_with_log: Plane, log: Log) -> None:
+    one = models.regressor(plane_with_log.artifacts)
+    log.publish(table([one], [endpoint("sum", one)]))
+    with socket.create_server(("127.0.0.1", 0)) as sock:
+        sock.setblocking(False)
+        first, second = (Plane(plane_with_log.var_dir, log.url, sock=sock).start() for _ in range(2))
+        wait_for(lambda: log.run("SELECT count(*) FROM serving_dataplaneprocess WHERE ready") == [(2,)], "both to be ready")
+        with Askers(first.url) as askers:
+            askers.more(100)
+            first.stop(signal.SIGKILL)
+        with Askers(second.url) as others:
+            others.more(100)
+        folder = tally.folder_for(second.var_dir)
+        wait_for(lambda: len(list(folder.iterdir())) == 1, "the dead process's count to be read")
+        assert second.stop() == 0
+    logged = _logged(log)
+    assert len(logged) == len(set(logged))
+    assert set(others.acknowledged) <= set(logged)
+    missing = len(set(askers.acknowledged) - set(logged))
+    assert missing <= sum(lost for _, _, lost in _lost(log)) <= missing + _ASKING
+
+
+def test_a_full_disk_without_postgres_refuses_durable_predictions_and_counts_the_others(plane_with_log: Plane, log: Log) -> None:
+    one = models.regressor(plane_with_log.artifacts)
+    log.publish(table([one], [endpoint("sum", one), endpoint("safe", one, log_policy="durable")]))
+    client = plane_with_log.start().client
+    assert plane_with_log.process is not None
+    identifiers = [_ask(client).json()["prediction_id"]]
+    wait_for(lambda: log.records("sum"), "the log")
+    log.run("ALTER TABLE serving_predictionsegment RENAME TO away")
+    try:
+        whole = resource.prlimit(plane_with_log.process.pid, resource.RLIMIT_FSIZE, (256, resource.RLIM_INFINITY))
+        assert [_ask(client).status_code for _ in range(7)] == [200] * 7
+        refused = _ask(client, "safe")
+        assert (refused.status_code, "could not be logged" in refused.text) == (503, True)
+        assert wait_for(lambda: _lost(log), "the count of what was lost") == [("sum", "blue", 7)]
+        assert 'signalbox_log_lost_predictions_total{endpoint="sum",' in client.get("/metrics").text
+        assert list((plane_with_log.var_dir / "dataplane" / "spool").glob("*.*")) == []
+        resource.prlimit(plane_with_log.process.pid, resource.RLIMIT_FSIZE, whole)
+        kept = _ask(client, "safe").json()["prediction_id"]
+    finally:
+        log.run("ALTER TABLE away RENAME TO serving_predictionsegment")
+    wait_for(lambda: log.records("safe"), "the spool to be drained")
+    plane_with_log.stop()
+    assert _logged(log) == identifiers
+    assert [str(UUID(bytes=record["prediction_id"])) for record in log.records("safe")] == [kept]
+    assert _lost(log) == [("sum", "blue", 7)]
+
+
+@pytest.fixture
+def own_postgres(tmp_path: Path) -> Iterator[tuple[Log, list[int]]]:
+    """A Postgres that a test may freeze, migrated, and how to find its processes."""
+    folder = tmp_path / "postgres"
+    server = postgres.start(var_dir=folder, run_dir=folder / "run", durable=False)
+    url = f"postgresql://signalbox@/signalbox?host={folder}/run"
+    try:
+        subprocess.run([sys.executable, "manage.py", "migrate", "-v0"], cwd=ROOT, env=os.environ | {"DATABASE_URL": url}, check=True)
+        yield Log(url), [server.process.pid]
+    finally:
+        server.stop()
+
+
+def _with_children(pid: int) -> list[int]:
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    return [pid, *(each for child in children for each in _with_children(int(child)))]
+
+
+def test_durable_answers_keep_coming_while_postgres_is_frozen_and_all_are_logged(tmp_path: Path, own_postgres: tuple[Log, list[int]]) -> None:
+    log, (postmaster,) = own_postgres
+    plane = Plane(tmp_path, log.url)
+    one = models.regressor(plane.artifacts)
+    log.publish(table([one], [endpoint("sum", one, log_policy="durable")]))
+    plane.start()
+    frozen: list[int] = []
+    try:
+        with Askers(plane.url) as askers:
+            askers.more(50)
+            frozen = _with_children(postmaster)
+            for pid in frozen:
+                os.kill(pid, signal.SIGSTOP)
+            askers.more(_ASKING)  # the one flush that waits
+            askers.more(400)  # and then at the spool's speed: in steps of two seconds these would take minutes
+            assert list((plane.var_dir / "dataplane" / "spool").glob("*.segment"))
+            for pid in frozen:
+                os.kill(pid, signal.SIGCONT)
+            frozen = []
+            wait_for(lambda: not list((plane.var_dir / "dataplane" / "spool").glob("*.segment")), "the spool to be drained", timeout_s=30)
+            askers.more(50)
+        assert plane.stop() == 0
+        logged = _logged(log)
+        assert askers.refused == 0
+        assert sorted(logged) == sorted(askers.acknowledged)
+        assert _lost(log) == []
+    finally:
+        for pid in frozen:
+            os.kill(pid, signal.SIGCONT)
+        plane.end()
+
+
+def test_a_segment_that_was_being_written_counts_as_logged_where_it_is_found(tmp_path: Path, log: Log) -> None:
+    spool = Spool(tmp_path / "spool")
+    found, gone = uuid7(), uuid7()
+    log.run(
+        "INSERT INTO serving_predictionsegment (id, endpoint, slot, model, version, build_digest, table_revision, rows, first_at, last_at, columns)"
+        " VALUES (%s, 'sum', 'blue', 'sum', 1, '', 1, 5, now(), now(), '')",
+        found,
+    )
+    folder = tmp_path / "tallies"
+    folder.mkdir()
+    pid = os.fork()
+    if pid == 0:  # a process that dies between writing and saying so
+        dying = Tally(folder, uuid7())
+        for slot, segment in (("blue", found), ("green", gone)):
+            dying.answered("sum", slot, 7)
+            dying.begin(("sum", slot), 2, uuid7())
+            dying.end(("sum", slot), 2, safe=slot == "blue")
+            dying.begin(("sum", slot), 4, segment)
+        os._exit(0)
+    os.waitpid(pid, 0)
+    survivor = Tally(folder, uuid7())
+    with psycopg.connect(log.url, autocommit=True) as connection:
+        survivor.count_dead(spool, connection)
+        survivor.count_dead(spool, connection)
+    assert _lost(log) == [("sum", "blue", 1), ("sum", "green", 7)]
+
+
+def test_a_spool_collects_what_a_killed_process_left_half_written(tmp_path: Path) -> None:
+    spool = Spool(tmp_path)
+    old, young = tmp_path / "old.partial", tmp_path / "young.partial"
+    for path in (old, young):
+        path.touch()
+    os.utime(old, (1, 1))
+    spool.collect()
+    assert list(tmp_path.iterdir()) == [young]
