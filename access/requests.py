@@ -9,8 +9,11 @@ from django.contrib.auth.models import AnonymousUser
 from access.actors import Actor
 from access.models import Person
 from access.people import actor_of
+from core import request_ids
 from core.errors import NotSignedIn
 
+REQUEST_ID = "signalbox.request_id"
+"""Where the request's id stands in ``request.META``; ``console.observe`` puts it there."""
 _KEPT = "_signalbox_actor"
 
 
@@ -33,6 +36,11 @@ class KeyPrincipal:
 def address_of(request: Any) -> str:
     """Give the address that the request came from."""
     return str(request.META.get("REMOTE_ADDR", ""))
+
+
+def request_id_of(request: Any) -> str:
+    """Give the id of a request, which its answer carries as X-Request-Id; a new one outside of the console."""
+    return str(request.META.get(REQUEST_ID) or request_ids.fresh())
 
 
 def request_actor(request: Any) -> Actor:

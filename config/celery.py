@@ -11,6 +11,7 @@ from celery import Celery
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
 
+from config import worker_metrics  # noqa: F401  # it listens to Celery's signals
 from core.environment import environment
 
 

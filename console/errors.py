@@ -10,9 +10,9 @@ from django.shortcuts import render
 from django.template.loader import render_to_string
 
 from access.models import Person, Role
+from access.requests import request_id_of
 from access.rights import Right, lowest_role_with
 from core.errors import SignalboxError
-from core.ids import uuid7
 
 logger = logging.getLogger(__name__)
 
@@ -67,7 +67,7 @@ def csrf_failure(request: HttpRequest, reason: str = "") -> HttpResponse:
 
 def server_error(request: HttpRequest) -> HttpResponse:
     """Answer 500 with an id that is in the log too."""
-    identifier = str(uuid7())
+    identifier = request_id_of(request)
     logger.error("Error %s at %s %s", identifier, request.method, request.path, exc_info=sys.exc_info())
     return _bare(500, "Signalbox made a mistake. The log has it under this id; give it to whoever runs Signalbox.", identifier=identifier)
 

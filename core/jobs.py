@@ -18,8 +18,10 @@ from django.db import DatabaseError, IntegrityError, InterfaceError, connection,
 from django.db.models import F, QuerySet
 from django.db.models.functions import Now
 from kombu.exceptions import OperationalError
+from prometheus_client import Counter
 
 from core import bell
+from core.metrics.own import OWN
 from core.models import Job
 
 logger = logging.getLogger(__name__)
@@ -31,6 +33,10 @@ ATTEMPTS = 3
 RETRY_DELAY = timedelta(seconds=10)
 _BELLS = 200
 """Most messages in a queue for the sweeper to add to."""
+
+_ATTEMPTS = Counter("signalbox_job_attempts", "Attempts at jobs: done, failed, or taken_over by another worker.", ["kind", "outcome"], registry=OWN)
+_EXPIRED = Counter("signalbox_job_leases_expired", "Jobs that were taken back from a worker that had gone silent.", ["kind"], registry=OWN)
+_DEAD = Counter("signalbox_jobs_dead", "Jobs that were given up after their last attempt.", ["kind"], registry=OWN)
 
 on_dead: dict[str, Callable[[Job], None]] = {}
 """By kind: called in the transaction in which a job of that kind ends dead."""
@@ -83,13 +89,17 @@ def run(job_id: str, work: Callable[[Job], None]) -> bool:
         with _renewed(job):
             work(job)
     except JobLost:
+        _ATTEMPTS.labels(job.kind, "taken_over").inc()
         logger.warning("Job %s (%s) was taken over; attempt %s ends.", job.id, job.kind, job.attempt)
         return False
     except Exception as error:
         logger.exception("Job %s (%s) failed on attempt %s.", job.id, job.kind, job.attempt)
+        _ATTEMPTS.labels(job.kind, "failed").inc()
         _put_back(job, _storable(f"{type(error).__name__}: {error}"))
         return False
-    return finish(job) or Job.objects.filter(id=job.id, state=Job.State.DONE, attempt=job.attempt).exists()
+    is_done = finish(job) or Job.objects.filter(id=job.id, state=Job.State.DONE, attempt=job.attempt).exists()
+    _ATTEMPTS.labels(job.kind, "done" if is_done else "taken_over").inc()
+    return is_done
 
 
 def finish(job: Job) -> bool:
@@ -167,6 +177,7 @@ def _take_back(job_id: UUID) -> None:
         job = lost.select_for_update(skip_locked=True).first()
         if job is None:
             return
+        transaction.on_commit(lambda: _EXPIRED.labels(job.kind).inc())
         if job.attempt >= ATTEMPTS:
             _end_dead(job, "The worker was lost three times.")
             return
@@ -176,6 +187,7 @@ def _take_back(job_id: UUID) -> None:
 
 def _end_dead(job: Job, error: str) -> None:
     job.error = error
+    transaction.on_commit(lambda: _DEAD.labels(job.kind).inc())
     _ours(job).update(state=Job.State.DEAD, ended_at=Now(), error=error)
     if tell := on_dead.get(job.kind):
         tell(job)

@@ -15,8 +15,9 @@ from rest_framework.response import Response
 from rest_framework.serializers import BooleanField, CharField, DictField, IntegerField, ListField, Serializer
 from rest_framework.views import set_rollback
 
+from access.requests import request_id_of
+from core import request_ids
 from core.errors import Forbidden, Invalid, NotFound, NotSignedIn, SignalboxError, StorageFull, Unavailable
-from core.ids import uuid7
 
 logger = logging.getLogger(__name__)
 CONTENT_TYPE = "application/problem+json"
@@ -108,6 +109,6 @@ def _answer_of_rest_framework(error: exceptions.APIException) -> Response:
 
 
 def _unexpected(error: Exception, context: dict[str, Any]) -> Response:
-    incident = str(uuid7())
+    incident = request_id_of(context["request"]) if context.get("request") else request_ids.fresh()
     logger.error("Incident %s in %s", incident, type(context.get("view")).__name__, exc_info=error)
     return _problem(500, f"Something went wrong on our side. Tell an admin the incident {incident}; the log has it.", "internal", incident=incident)

@@ -30,7 +30,18 @@ class Part:
 
 def console(fd: int) -> Part:
     options = ["--bind", f"fd://{fd}", "--worker-class", "gthread", "--workers", str(CONSOLE_WORKERS), "--threads", str(CONSOLE_THREADS)]
-    options += ["--preload", "--timeout", "120", "--graceful-timeout", "1", "--no-control-socket", "--log-level", "warning"]
+    options += [
+        "--config",
+        "python:config.gunicorn",
+        "--preload",
+        "--timeout",
+        "120",
+        "--graceful-timeout",
+        "1",
+        "--no-control-socket",
+        "--log-level",
+        "warning",
+    ]
     return Part("console", (sys.executable, "-m", "gunicorn", "config.wsgi:application", *options), STAGE_CONSOLE, fds=(fd,))
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import click
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
 from config.up import lock, logs, part, sockets
 from config.up.keeper import Keeper, described, ended
@@ -25,6 +26,7 @@ from core.embedded.account import give, service_account
 from core.embedded.server import Server, last_lines
 from core.environment import ROOT, Environment
 from core.errors import SignalboxError, Unavailable
+from core.metrics.siblings import Sibling
 
 logger = logging.getLogger(__name__)
 
@@ -73,6 +75,7 @@ class Supervisor:
         """Start, report, stay until asked to stop, stop; the exit code."""
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             asyncio.get_running_loop().add_signal_handler(number, self._stopping.set)
+        Sibling(self.environment.run_dir, "up", self._metrics).start()
         living = asyncio.create_task(self._live())
         asked = asyncio.create_task(self._stopping.wait())
         try:
@@ -200,6 +203,15 @@ class Supervisor:
                 process.wait()
         for stage, timeout_s in part.SECONDS_TO_STOP.items():
             await asyncio.gather(*(keeper.stop(timeout_s) for keeper in self._keepers if keeper.stage == stage))
+
+    def _metrics(self) -> list[Metric]:
+        """Called in the thread that answers those who ask for metrics."""
+        ends = CounterMetricFamily("signalbox_part_restarts", "How often a process ended unasked and was started again.", labels=["part"])
+        running = GaugeMetricFamily("signalbox_part_running", "1 while the process runs.", labels=["part"])
+        for keeper in list(self._keepers):
+            ends.add_metric([keeper.name], keeper.ends)
+            running.add_metric([keeper.name], keeper.pid is not None)
+        return [ends, running]
 
     def _write_note(self) -> None:
         urls = {"console_url": self._local(self.environment.console_port), "predict_url": self._local(self.environment.predict_port)}

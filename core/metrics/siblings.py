@@ -77,7 +77,12 @@ class Sibling:
 
 
 def gather(run_dir: Path, processes: Collection[str], accept: str) -> tuple[str, bytes]:
-    """Ask every process of the kinds ``processes``; gives the content type and the page. Takes ``WITHIN_S`` at most."""
+    """Give the content type and the page of every process of the kinds ``processes``."""
+    return page(ask(run_dir, processes, accept), accept)
+
+
+def ask(run_dir: Path, processes: Collection[str], accept: str) -> list[Piece]:
+    """Ask every process of the kinds ``processes`` for its families. Takes ``WITHIN_S`` at most."""
     accept = accept[:_LONGEST_ACCEPT]
     until = time.monotonic() + WITHIN_S
     found: list[Piece] = []
@@ -87,7 +92,7 @@ def gather(run_dir: Path, processes: Collection[str], accept: str) -> tuple[str,
         told = _told(connection, until)
         up = gauge("signalbox_process_up", "1 if the process told its metrics within a second, 0 if it hangs.", told is not None)
         found += [*pieces([up], accept, {"process": process, "pid": pid}), *(told or [])]
-    return page(found, accept)
+    return found
 
 
 def _sockets(run_dir: Path, processes: Collection[str]) -> Iterable[Path]:

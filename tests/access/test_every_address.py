@@ -24,7 +24,8 @@ from registry.models import Build, Model, Version
 from serving.create_endpoint import create_endpoint
 from tests.access.addresses import NAME, Address, every_address
 
-OPEN_TO_NOBODY = {"sign-in", "sign-in-link", "sign-out"}
+OPEN_TO_NOBODY = {"metrics", "sign-in", "sign-in-link", "sign-out"}
+"""Metrics only to callers of this machine, as the tests are."""
 OWN_AFFAIRS = {"sign-in", "sign-in-link", "sign-out", "password"}
 """Addresses where everybody who is signed in changes what is theirs."""
 A_VIEWER_MAY = {"api-evaluate"}

@@ -1,0 +1,53 @@
+"""The two pages of a running product: every process tells, by one scrape of each."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+
+import httpx
+
+from tests.metrics_page import samples_of, value_of
+from tests.product import Product
+
+
+def test_two_pages_tell_of_every_process(product: Product) -> None:
+    planes = httpx.get(f"{product.predict_url}/metrics").text
+    others = httpx.get(f"{product.console_url}/metrics").text
+    assert _up(planes) == {"dataplane": 2}
+    assert _up(others) == {"console": 2, "work": 3, "sandbox": 2, "beat": 1, "up": 1}
+    assert value_of(others, "signalbox_database_up") == 1
+    assert value_of(others, "signalbox_dataplane_processes", state="ready") == 2
+    assert value_of(others, "signalbox_part_running", part="console") == 1
+    revisions = {value for name, _, value in samples_of(planes) if name == "signalbox_route_table_revision"}
+    assert revisions == {value_of(others, "signalbox_published_table_revision")}
+
+
+def test_counts_the_tasks_of_the_workers(product: Product) -> None:
+    def swept() -> float:
+        page = httpx.get(f"{product.console_url}/metrics").text
+        return value_of(page, "signalbox_task_duration_seconds_count", task="core.tasks.sweep", state="success", process="work")
+
+    before, until = swept(), time.monotonic() + 30
+    while swept() == before and time.monotonic() < until:
+        time.sleep(0.5)
+    assert swept() > before
+
+
+def test_counts_the_restart_of_a_part(product: Product) -> None:
+    def restarts() -> float:
+        return value_of(httpx.get(f"{product.console_url}/metrics").text, "signalbox_part_restarts_total", part="beat")
+
+    before = restarts()
+    os.kill(product.processes["beat"], signal.SIGKILL)
+    until = time.monotonic() + 30
+    while restarts() == before and time.monotonic() < until:
+        time.sleep(0.5)
+    assert restarts() == before + 1
+
+
+def _up(page: str) -> dict[str, int]:
+    """Count the processes that told, by kind."""
+    kinds = [labels["process"] for name, labels, value in samples_of(page) if name == "signalbox_process_up" and value == 1]
+    return {kind: kinds.count(kind) for kind in dict.fromkeys(kinds)}
