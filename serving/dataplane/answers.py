@@ -56,7 +56,7 @@ class Answers:
 
     def infer(self, call: Call, outputs: list[Array], start: int, stop: int | None) -> tuple[Headers, bytes]:
         """The protocol's answer to rows ``start`` to ``stop`` of a batch."""
-        identifier = ids.text_of(call.id).encode()
+        identifier = ids.text_of(call.id)
         parts = [self._start, identifier, self._after_id]
         if call.request_id is not None:
             parts += (b'"id":', orjson.dumps(call.request_id), b",")
@@ -71,14 +71,14 @@ class Answers:
             return JSON + headers, head
         return b"%binference-header-content-length: %d\r\n%b" % (_OCTETS, len(head), headers), b"".join((head, *tail))
 
-    def one_row_each(self, calls: list[Call], outputs: list[Array]) -> list[tuple[Headers, bytes]]:
+    def one_row_each(self, calls: list[Call], outputs: list[Array]) -> list[tuple[Call, Headers, bytes]]:
         """The answers to a batch of calls with one row each that want all outputs as JSON: what ``infer`` gives, but faster."""
         template, fixed = self._template_of(outputs), self._json_headers
-        answers: list[tuple[Headers, bytes]] = []
+        answers: list[tuple[Call, Headers, bytes]] = []
         for call, texts in zip(calls, zip(*map(_row_texts, outputs), strict=True), strict=True):
-            identifier = ids.text_of(call.id).encode()
+            identifier = ids.text_of(call.id)
             given = b"" if call.request_id is None else b'"id":%b,' % orjson.dumps(call.request_id)
-            answers.append((fixed % identifier, template % (identifier, given, *texts)))
+            answers.append((call, fixed % identifier, template % (identifier, given, *texts)))
         return answers
 
     def _template_of(self, outputs: list[Array]) -> bytes:
@@ -107,7 +107,7 @@ class Answers:
         """The answer to named rows: one object per row."""
         identifier = ids.text_of(call.id)
         answer: dict[str, Any] = {
-            "prediction_id": identifier,
+            "prediction_id": identifier.decode(),
             "endpoint": self._endpoint,
             "model": self._entry.model,
             "version": self._entry.version,
@@ -116,12 +116,12 @@ class Answers:
         }
         if call.request_id is not None:
             answer["id"] = call.request_id
-        return self._json_headers % identifier.encode(), orjson.dumps(answer)
+        return self._json_headers % identifier, orjson.dumps(answer)
 
     def invocations(self, call: Call, outputs: list[Array], start: int, stop: int | None) -> tuple[Headers, bytes]:
         """MLflow's answer: the labels, or the predicted values."""
         first = _values(outputs[0][start:stop])
-        return self._json_headers % ids.text_of(call.id).encode(), orjson.dumps({"predictions": first})
+        return self._json_headers % ids.text_of(call.id), orjson.dumps({"predictions": first})
 
     def _records(self, outputs: list[Array]) -> list[dict[str, Any]]:
         columns = dict(zip(self._outputs, map(_values, outputs), strict=True))
@@ -143,10 +143,10 @@ def _row_texts(array: Array) -> list[bytes]:
     """Give each row's values as JSON without brackets, from one call of the encoder for all rows."""
     if array.dtype == np.object_:
         return [tensors.to_json(row)[1:-1] for row in array.reshape(len(array), -1)]
-    if array.size == len(array):
-        return tensors.to_json(array)[1:-1].split(b",")
-    text: bytes = orjson.dumps(np.ascontiguousarray(array.reshape(len(array), -1)), option=orjson.OPT_SERIALIZE_NUMPY)
-    return text[2:-2].split(b"],[")
+    if array.ndim > 2 or not array.flags.c_contiguous:
+        array = np.ascontiguousarray(array.reshape(len(array), -1))
+    text: bytes = orjson.dumps(array, option=orjson.OPT_SERIALIZE_NUMPY)
+    return text[1:-1].split(b",") if array.ndim == 1 else text[2:-2].split(b"],[")
 
 
 def _given(parameters: Parameters | None, name: str) -> bool:

@@ -118,11 +118,14 @@ class Batcher:
 
     def _join(self, calls: list[Call]) -> Joined | None:
         """Put the calls' rows together and check them; a call that is refused or late leaves ``calls``."""
-        now = time.perf_counter()
-        calls[:] = [call for call in calls if not self._settler.expire(call, now)]
-        if not calls:
-            return None
-        arrays, rows = _together([call.arrays for call in calls]), sum(call.rows for call in calls)
+        now, rows, late = time.perf_counter(), 0, False
+        for call in calls:
+            rows += call.rows
+            late = late or call.done or now > call.deadline
+        if late:
+            calls[:] = [call for call in calls if not self._settler.expire(call, now)]
+            return self._join(calls) if calls else None
+        arrays = _together([call.arrays for call in calls])
         checks = self._checks
         if checks.are_clean(arrays):
             return Joined(arrays, arrays, None, rows, now)

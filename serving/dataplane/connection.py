@@ -22,6 +22,7 @@ from serving.dataplane.problems import body_of
 DISCARDED_AT_MOST_BYTES = 64 * 2**20
 """A body over its limit is read and dropped up to here, so that the connection can be kept; beyond, it is closed."""
 HEAD_LIMIT_BYTES = 65_536
+CLOSE: Headers = b"connection: close\r\n"
 _STATUS_LINES = {status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode() for status in HTTPStatus}
 _LINGER_S = 1.0
 _CLOSED = "The connection is closed, since the next request's beginning cannot be found."
@@ -38,10 +39,9 @@ class _Dropped(list[tuple[bytes, bytes]]):
 _TRAILERS = _Dropped()
 
 
-def response(status: int, headers: Headers, body: bytes, fixed: bytes, keep_alive: bool) -> bytes:
+def response(status: int, headers: Headers, body: bytes, fixed: bytes) -> bytes:
     """Write an answer in one piece; ``fixed`` are the headers of every answer."""
-    end = b"\r\n" if keep_alive else b"connection: close\r\n\r\n"
-    return b"".join((_STATUS_LINES[status], fixed, b"content-length: %d\r\n" % len(body), headers, end, body))
+    return b"%b%bcontent-length: %d\r\n%b\r\n%b" % (_STATUS_LINES[status], fixed, len(body), headers, body)
 
 
 class Connection(HttpToolsProtocol):
@@ -112,7 +112,7 @@ class Connection(HttpToolsProtocol):
         """Answer with ``error`` and close, but only after the answers to the requests before."""
         if self._last_words is not None or self.transport.is_closing():
             return
-        self._last_words = response(error.status, JSON, body_of(error), self.fixed_headers(), keep_alive=False)
+        self._last_words = response(error.status, JSON + CLOSE, body_of(error), self.fixed_headers())
         if self.unfinished_body() is None:
             if self.cycle is None or self.cycle.response_complete:
                 self._say_last_words()

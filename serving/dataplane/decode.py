@@ -42,7 +42,10 @@ _decode = msgspec.json.Decoder(InferRequest).decode
 
 def infer_request(head: bytes) -> InferRequest:
     """Decode the JSON ``head``; raises BadRequest that says what is wrong, also for a key that comes twice."""
-    request: InferRequest = strictly(_decode, head)
+    try:
+        request = _decode(head)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        request = strictly(_decode, head)
     # As many colons as known keys: no key can have come twice, and no unknown one is there.
     if head.count(b":") != _keys(request):
         refuse_duplicates(head)

@@ -21,7 +21,8 @@ _any_json = msgspec.json.Decoder().decode
 
 def take_infer(call: Call, endpoint: EndpointState) -> Slot:
     """Read the protocol's infer request, JSON or binary or mixed."""
-    body, tail = decode.split(call.body, call.head.header_length)
+    length = call.head.header_length
+    body, tail = (call.body, None) if length is None else decode.split(call.body, length)
     name, version, max_rows = endpoint.name, call.head.route.version, endpoint.limits.max_rows
     if tail is not None and not body:
         slot = _choose(call, endpoint, None)

@@ -15,7 +15,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from core.errors import SignalboxError
 from serving.dataplane.call import Call, Head, Headers, Route, route_of
-from serving.dataplane.connection import DISCARDED_AT_MOST_BYTES, Connection, response
+from serving.dataplane.connection import CLOSE, DISCARDED_AT_MOST_BYTES, Connection, response
 from serving.dataplane.engine import UNVETTED_BYTES, Engine
 
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
@@ -49,12 +49,11 @@ class Exchange:
         protocol = self.protocol
         if self.disconnected or protocol.transport.is_closing():
             return
-        if protocol.engine.draining:
-            self.keep_alive = False
-        protocol.transport.write(response(status, headers, body, protocol.fixed_headers(), self.keep_alive))
-        if self.keep_alive:
+        if self.keep_alive and not protocol.engine.draining:
+            protocol.transport.write(response(status, headers, body, protocol.fixed_headers()))
             protocol.on_response_complete()
         else:
+            protocol.transport.write(response(status, headers + CLOSE, body, protocol.fixed_headers()))
             protocol.linger()
 
 

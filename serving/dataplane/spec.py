@@ -16,15 +16,18 @@ Arrays = dict[str, Array]
 
 @dataclass(frozen=True, slots=True)
 class InputSpec:
-    """One expected tensor; ``shape_text`` is for messages."""
+    """One expected tensor; ``shape_text`` is for messages, ``single`` the shape of one row if only the rows' number varies."""
 
     name: str
     datatype: str
     shape: tuple[int, ...]
     shape_text: str
+    single: list[int] | None
 
     def fits(self, shape: list[int]) -> bool:
         """Tell whether ``shape`` is this tensor's, -1 standing for any size."""
+        if shape == self.single:
+            return True
         return len(shape) == len(self.shape) and all(want in (-1, got) for want, got in zip(self.shape, shape, strict=True))
 
 
@@ -51,13 +54,13 @@ class Spec:
             spec = self._match(tensor, arrays, model)
             if self.batched:
                 rows = _same_rows(tensor, rows, max_rows, model)
-            where = f"Input '{spec.name}' of model '{model}'"
-            size = _binary_size(tensor, where)
+            size = None if tensor.parameters is None else _binary_size(tensor, _where(spec, model))
             if size is None:
-                arrays[spec.name] = _json_array(tensor, spec, where)
+                arrays[spec.name] = _json_array(tensor, spec, model)
             elif tail is None:
-                raise BadRequest(f"{where}: binary_data_size needs the header Inference-Header-Content-Length, the length of the JSON part.")
+                raise BadRequest(f"{_where(spec, model)}: binary_data_size needs the header Inference-Header-Content-Length, the length of the JSON part.")
             else:
+                where = _where(spec, model)
                 arrays[spec.name] = binary.from_bytes(_piece(tail, offset, size, where), spec.datatype, tensor.shape, where)
                 offset += size
         if len(arrays) != len(self.inputs):
@@ -101,7 +104,8 @@ class Spec:
 
 
 def _spec(tensor: Tensor) -> InputSpec:
-    return InputSpec(tensor.name, tensor.datatype, tensor.shape, f"[{','.join(map(str, tensor.shape))}]")
+    single = [1, *tensor.shape[1:]] if tensor.shape[:1] == (-1,) and -1 not in tensor.shape[1:] else None
+    return InputSpec(tensor.name, tensor.datatype, tensor.shape, f"[{','.join(map(str, tensor.shape))}]", single)
 
 
 def _same_rows(tensor: InputTensor, rows: int, max_rows: int, model: str) -> int:
@@ -115,14 +119,18 @@ def _same_rows(tensor: InputTensor, rows: int, max_rows: int, model: str) -> int
     return count
 
 
-def _json_array(tensor: InputTensor, spec: InputSpec, where: str) -> Array:
+def _where(spec: InputSpec, model: str) -> str:
+    return f"Input '{spec.name}' of model '{model}'"
+
+
+def _json_array(tensor: InputTensor, spec: InputSpec, model: str) -> Array:
     if not tensor.data:
-        raise BadRequest(f'{where}: there is no data. Send "data", or "binary_data_size" and the header Inference-Header-Content-Length.')
-    return tensors.from_json(tensor.data, spec.datatype, tensor.shape, where)
+        raise BadRequest(f'{_where(spec, model)}: there is no data. Send "data", or "binary_data_size" and the header Inference-Header-Content-Length.')
+    return tensors.from_json(tensor.data, spec.datatype, tensor.shape, _where(spec, model))
 
 
 def _binary_size(tensor: InputTensor, where: str) -> int | None:
-    size = (tensor.parameters or {}).get("binary_data_size")
+    size = tensor.parameters.get("binary_data_size") if tensor.parameters else None
     if size is None:
         return None
     if isinstance(size, bool) or not isinstance(size, int) or size < 0:

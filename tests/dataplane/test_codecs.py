@@ -68,13 +68,13 @@ def test_ids_sort_by_time_and_are_uuid7() -> None:
     from uuid import UUID
 
     maker = ids.IdMaker()
-    made = [maker.make() for _ in range(3000)]
+    first_us = 1_790_000_000_000_000
+    made = [maker.make(first_us + 400 * number) for number in range(3000)]
     assert len(set(made)) == 3000
-    stamps = [identifier[:6] for identifier in made]
-    assert stamps == sorted(stamps)
+    assert [int.from_bytes(identifier[:6], "big") for identifier in made] == [(first_us + 400 * number) // 1000 for number in range(3000)]
     for identifier in made:
         assert (UUID(bytes=identifier).version, UUID(bytes=identifier).variant) == (7, "specified in RFC 4122")
-        assert ids.text_of(identifier) == str(UUID(bytes=identifier))
+        assert ids.text_of(identifier) == str(UUID(bytes=identifier)).encode()
 
 
 JSON = st.recursive(
