@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from django.urls import include, path
-from drf_spectacular.views import SpectacularAPIView
 
+from access.api.document import DocumentView
 from access.api.page import page
 from console import metrics
 
 urlpatterns = [
     path("api/", page, name="api"),
-    path("api/schema/", SpectacularAPIView.as_view(), name="api-schema"),
+    path("api/schema/", DocumentView.as_view(), name="api-schema"),
     path("api/v1/", include("config.api_urls")),
     path("metrics", metrics.view, name="metrics"),
     path("", include("console.urls")),

@@ -50,6 +50,23 @@ def test_serves_the_document_to_whoever_may_ask(client, admin):
     assert (answer.status_code, answer.json()["info"]["title"]) == (200, "Signalbox")
 
 
+def test_answers_304_to_whoever_has_the_document(client_of):
+    viewer, admin = client_of("viewer"), client_of("admin")
+    first = viewer.get("/api/schema/?format=json")
+    again = admin.get("/api/schema/?format=json", headers={"If-None-Match": first["ETag"]})
+    assert (first.status_code, first["Content-Type"], first["Cache-Control"]) == (200, "application/vnd.oai.openapi+json", "private, no-cache")
+    assert (again.status_code, again.content, again["ETag"]) == (304, b"", first["ETag"])
+
+
+def test_tells_the_forms_of_the_document_apart(client_of):
+    viewer = client_of("viewer")
+    written = viewer.get("/api/schema/")
+    other = viewer.get("/api/schema/?format=json", headers={"If-None-Match": written["ETag"]})
+    assert (written["Content-Type"], other.status_code) == ("application/vnd.oai.openapi", 200)
+    assert yaml.safe_load(written.content) == other.json()
+    assert "Accept" in written["Vary"]
+
+
 def test_shows_the_document_on_a_page_that_a_strict_policy_lets_run(client_of):
     answer = client_of("viewer").get("/api/")
     html = answer.content.decode()
