@@ -20,6 +20,7 @@ from console.tiles import tile
 from core.errors import Forbidden, Invalid, SignalboxError, Unprocessable
 from monitoring import queries
 from monitoring.evaluate import evaluate_now
+from monitoring.faults import faults_of
 from monitoring.models import Rule, Verdict
 from monitoring.queries.shapes import DriftCell, DriftGrid, DriftRow, Mark, PerformanceLine, PerformanceSummary
 from monitoring.rules import RANGES, change_rule, rule_of
@@ -81,6 +82,7 @@ def endpoint(request: HttpRequest, name: str) -> HttpResponse:
     if grid.value is not None:
         context |= _heat(grid.value)
     context |= {"performance": tile(lambda: _performance(name, hours)), "quality": tile(lambda: queries.data_quality(name, hours, version=version))}
+    context |= {"faults": tile(lambda: faults_of(name))}
     context |= {"false_alarms": tile(lambda: queries.false_alarms(name))}
     context |= {"first_request": f"curl -H 'Authorization: Bearer <key>' {settings.ENVIRONMENT.predict_url}/v2/models/{name}"}
     context |= {"outcome_command": _OUTCOMES.format(console=settings.ENVIRONMENT.console_url)}

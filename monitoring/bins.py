@@ -116,13 +116,13 @@ def _feature(key: str, column: pa.ChunkedArray) -> FeatureReference:
     return FeatureReference(key=key, bins=bins, groups=groups, profile=profile.profile_of(flat, {key: bins}).features[key])
 
 
-def reference_from_profile(merged: Profile, old: ReferenceDocument) -> ReferenceDocument:
-    """Make a reference of live traffic: new edges from the sketches, categories as counted, importance as it was."""
+def reference_from_profile(merged: Profile, old: ReferenceDocument | None) -> ReferenceDocument:
+    """Make a reference of live traffic: new edges from the sketches, categories as counted, importance as it was, if it was known."""
     features = {}
     for key, current in merged.features.items():
-        before = old.features.get(key)
+        before = old.features.get(key) if old else None
         features[key] = _from_profile(key, current, before.importance if before else None)
-    return ReferenceDocument(rows=merged.n, features=features, importance_of=old.importance_of)
+    return ReferenceDocument(rows=merged.n, features=features, importance_of=old.importance_of if old else "")
 
 
 def _from_profile(key: str, current: FeatureProfile, importance: float | None) -> FeatureReference:

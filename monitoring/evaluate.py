@@ -2,28 +2,32 @@
 
 from __future__ import annotations
 
+import logging
 from collections import defaultdict
 from collections.abc import Iterable
 from datetime import datetime
 
-from django.db import transaction
+from celery.exceptions import SoftTimeLimitExceeded
+from django.db import InterfaceError, OperationalError, transaction
 
 from access.actors import Actor
 from access.permissions import require
 from access.rights import Right
 from core.clock import now
-from monitoring import bins, calibrate, drift, find_drift, sketch
+from monitoring import bins, calibrate, drift, faults, find_drift, sketch
 from monitoring.bins import FeatureReference
 from monitoring.drift import Limits
 from monitoring.errors import NoSuchEndpoint
 from monitoring.measure_performance import measure_performance
-from monitoring.models import DriftResult, Level, Reference, Rule, Standing, WindowProfile
+from monitoring.models import DriftResult, Fault, Level, Reference, Rule, Standing, WindowProfile
 from monitoring.profile import FeatureProfile, Profile
 from monitoring.profile_segments import profile_segments
 from monitoring.reference import document_of, reference_for
 from monitoring.rules import rule_of
 from monitoring.windows import lock_endpoint, merged
 from serving.models import Endpoint
+
+logger = logging.getLogger(__name__)
 
 WINDOWS = 300
 _BATCHES = 100
@@ -51,7 +55,12 @@ def evaluate_waiting() -> int:
     """Judge every endpoint with new rows; gives how many. For the periodic task."""
     names = list(WindowProfile.objects.filter(dirty=True).order_by("endpoint").values_list("endpoint", flat=True).distinct())
     for name in names:
-        evaluate_endpoint(name)
+        try:
+            evaluate_endpoint(name)
+        except (OperationalError, InterfaceError, SoftTimeLimitExceeded):
+            raise
+        except Exception:  # one endpoint must not keep the others from being judged
+            logger.exception("The endpoint %s cannot be judged; its windows wait.", name)
     return len(names)
 
 
@@ -69,17 +78,30 @@ def evaluate_endpoint(endpoint: str) -> None:
 
 
 def _judge_dirty(endpoint: str, rule: Rule) -> int:
-    """Judge up to ``WINDOWS`` windows; those that are being profiled just now are left for the next time."""
-    dirty = list(WindowProfile.objects.select_for_update(skip_locked=True).filter(endpoint=endpoint, dirty=True).order_by("id").defer("document")[:WINDOWS])
-    by_version: dict[tuple[str, int], set[_Window]] = defaultdict(set)
-    for row in dirty:
-        by_version[row.model, row.version].add((row.level, row.start_at))
-    for (model, version), windows in by_version.items():
-        reference = reference_for(endpoint, model, version)
-        if reference is not None:
-            _judge_version(endpoint, model, version, windows, reference=reference, rule=rule)
-    WindowProfile.objects.filter(id__in=[row.id for row in dirty]).update(dirty=False)
-    return len(dirty)
+    """Judge up to ``WINDOWS`` windows; those that are being profiled just now, or whose reference is at fault, are left for later."""
+    free = WindowProfile.objects.select_for_update(skip_locked=True).filter(endpoint=endpoint, dirty=True).exclude(faults.resting(Fault.Part.JUDGE))
+    by_version: dict[tuple[str, int], list[WindowProfile]] = defaultdict(list)
+    for row in free.order_by("id").defer("document")[:WINDOWS]:
+        by_version[row.model, row.version].append(row)
+    judged: list[int] = []
+    worked: list[faults.Subject] = []
+    for (model, version), rows in by_version.items():
+        try:
+            with transaction.atomic():
+                reference = reference_for(endpoint, model, version)
+                if reference is not None:
+                    _judge_version(endpoint, model, version, {(row.level, row.start_at) for row in rows}, reference=reference, rule=rule)
+        except (OperationalError, InterfaceError, SoftTimeLimitExceeded):
+            raise
+        except Exception as error:
+            logger.exception("%s v%s at %s cannot be judged; its windows wait.", model, version, endpoint)
+            faults.note(Fault.Part.JUDGE, (endpoint, model, version), error)
+        else:
+            judged += [row.id for row in rows]
+            worked.append((endpoint, model, version))
+    WindowProfile.objects.filter(id__in=judged).update(dirty=False)
+    faults.forget_worked(Fault.Part.JUDGE, worked)
+    return len(judged)
 
 
 def _judge_version(endpoint: str, model: str, version: int, windows: Iterable[_Window], *, reference: Reference, rule: Rule) -> None:

@@ -80,6 +80,31 @@ class WindowProfile(models.Model):
         return f"{self.n} rows of {self.endpoint} {self.slot} from {self.start_at:%Y-%m-%d %H:%M}"
 
 
+class Fault(models.Model):
+    """Why a version's traffic at an endpoint cannot be profiled or judged; gone as soon as it can. Empty ``endpoint``: at every one."""
+
+    class Part(models.TextChoices):
+        REFERENCE = "reference"  # it cannot be made of the sample
+        PROFILE = "profile"  # segments wait
+        JUDGE = "judge"  # windows wait
+
+    id = models.BigAutoField(primary_key=True)
+    part = models.CharField(max_length=16, choices=Part.choices)
+    endpoint = models.CharField(max_length=100, blank=True)
+    model = models.CharField(max_length=100)
+    version = models.PositiveIntegerField()
+    text = models.CharField(max_length=300)
+    tries = models.PositiveIntegerField(default=0)
+    since_at = models.DateTimeField(default=now)
+    try_at = models.DateTimeField(default=now, help_text="Not before then is it tried again.")
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["part", "endpoint", "model", "version"], name="fault_one_per_part")]
+
+    def __str__(self) -> str:
+        return f"{self.endpoint or 'every endpoint'} {self.model} v{self.version}: {self.text}"
+
+
 class Verdict(models.TextChoices):
     """What is said of a feature in a window, and of an endpoint now."""
 

@@ -185,6 +185,12 @@ def merge(one: Profile, other: Profile) -> Profile:
     return Profile(n=one.n + other.n, features=features)
 
 
+def uncounted(one: Profile) -> Profile:
+    """Give the profile without its counts in bins, so that it merges with one counted in other bins."""
+    features = {key: msgspec.structs.replace(value, counts=[], below=0, above=0) for key, value in one.features.items()}
+    return Profile(n=one.n, features=features)
+
+
 def merge_features(one: FeatureProfile, other: FeatureProfile) -> FeatureProfile:
     """Merge two profiles of one feature; where the kinds differ, the larger side's stays and the rest is missing."""
     if one.kind != other.kind:

@@ -17,8 +17,9 @@ from django.db import InterfaceError, OperationalError, transaction
 from django.db.models import Q
 
 from core.clock import now
-from monitoring import profile
-from monitoring.models import Level, Reference, WindowProfile
+from monitoring import faults, profile
+from monitoring.faults import Subject
+from monitoring.models import Fault, Level, Reference, WindowProfile
 from monitoring.profile import Profile
 from monitoring.reference import document_of, reference_for
 from monitoring.windows import in_bins_of, start_of
@@ -48,51 +49,86 @@ def profile_segments(*, limit: int = SEGMENTS, endpoint: str | None = None) -> i
     """Profile up to ``limit`` segments (of ``endpoint`` alone, if named) that nobody else is profiling; gives how many, 0 when nothing waits.
 
     The flags of the segments and the windows change together, so a crash loses and doubles nothing.
-    A segment that cannot be profiled is logged and left out, and does not come again.
+    A segment that cannot be profiled is logged and left out, and does not come again. Where a version's
+    reference is at fault, its segments stay and are tried again later (``monitoring.faults``).
     """
     with transaction.atomic():
-        taken = _take(limit, endpoint)
-        _profile_all(taken)
-        PredictionSegment.objects.filter(id__in=taken).update(profiled_at=now())
-    return len(taken)
+        batch = _Batch(_take(limit, endpoint))
+        batch.profile(list(batch.taken))
+        PredictionSegment.objects.filter(id__in=batch.done).update(profiled_at=now())
+        for subject, error in batch.faults.items():
+            faults.note(Fault.Part.PROFILE, subject, error)
+        faults.forget_worked(Fault.Part.PROFILE, {batch.taken[one] for one in batch.done} - set(batch.faults))
+    return len(batch.done)
 
 
-def _profile_all(taken: list[UUID]) -> None:
-    """Profile them together; when that fails, each half by itself, until the bad segment is alone."""
+class _Batch:
+    """Some segments on their way: ``done`` are profiled or left out for good, those of ``faults`` wait."""
+
+    def __init__(self, taken: dict[UUID, Subject]) -> None:
+        self.taken = taken
+        self.done: list[UUID] = []
+        self.faults: dict[Subject, Exception] = {}
+
+    def profile(self, some: list[UUID]) -> None:
+        """Profile them together; when that fails, each half by itself, until what fails is alone."""
+        some = [one for one in some if self.taken[one] not in self.faults]
+        if not some:
+            return
+        try:
+            with transaction.atomic():
+                _profile_together(some)
+        except (OperationalError, InterfaceError, SoftTimeLimitExceeded):
+            raise  # no segment's fault: everything is tried again later
+        except Exception as error:
+            if len(some) > 1:
+                half = len(some) // 2
+                self.profile(some[:half])
+                self.profile(some[half:])
+            elif _works_without_reference(some[0]):
+                logger.exception("The reference of %s is at fault; its segments wait.", self.taken[some[0]])
+                self.faults[self.taken[some[0]]] = error
+            else:
+                logger.exception("Segment %s cannot be profiled and is left out.", some[0])
+                self.done += some
+        else:
+            self.done += some
+
+
+def _works_without_reference(segment: UUID) -> bool:
+    """Try, and leave nothing behind."""
     try:
         with transaction.atomic():
-            _profile_together(taken)
+            _profile_together([segment], compared=False)
+            transaction.set_rollback(True)
     except (OperationalError, InterfaceError, SoftTimeLimitExceeded):
-        raise  # no segment's fault: everything is tried again later
+        raise
     except Exception:
-        if len(taken) == 1:
-            logger.exception("Segment %s cannot be profiled and is left out.", taken[0])
-            return
-        half = len(taken) // 2
-        _profile_all(taken[:half])
-        _profile_all(taken[half:])
+        logger.debug("Segment %s fails without a reference, too.", segment, exc_info=True)
+        return False
+    return True
 
 
-def _profile_together(taken: list[UUID]) -> None:
+def _profile_together(taken: list[UUID], *, compared: bool = True) -> None:
     tables = _tables(PredictionSegment.objects.filter(id__in=taken))
-    references = {source: reference_for(source.endpoint, source.model, source.version) for source in tables}
+    references = {source: reference_for(source.endpoint, source.model, source.version) if compared else None for source in tables}
     profiles: dict[_Key, Profile] = {}
     for source, pieces in tables.items():
         _profile(source, pieces, references[source], profiles)
     _store(profiles, references)
 
 
-def _take(limit: int, endpoint: str | None) -> list[UUID]:
+def _take(limit: int, endpoint: str | None) -> dict[UUID, Subject]:
     """Lock the oldest unprofiled segments that are free, at most ``ROWS`` rows (but one segment at least)."""
-    waiting = PredictionSegment.objects.select_for_update(skip_locked=True).filter(profiled_at__isnull=True)
+    waiting = PredictionSegment.objects.select_for_update(skip_locked=True).filter(profiled_at__isnull=True).exclude(faults.resting(Fault.Part.PROFILE))
     if endpoint is not None:
         waiting = waiting.filter(endpoint=endpoint)
-    taken: list[UUID] = []
+    taken: dict[UUID, Subject] = {}
     rows = 0
-    for identifier, size in waiting.order_by("id").values_list("id", "rows")[:limit]:
+    for identifier, size, name, model, version in waiting.order_by("id").values_list("id", "rows", "endpoint", "model", "version")[:limit]:
         if taken and rows + size > ROWS:
             break
-        taken.append(identifier)
+        taken[identifier] = (name, model, version)
         rows += size
     return taken
 

@@ -6,13 +6,14 @@ import logging
 from uuid import UUID
 
 import pyarrow as pa
+from celery.exceptions import SoftTimeLimitExceeded
 from django.conf import settings
-from django.db import transaction
+from django.db import InterfaceError, OperationalError, transaction
 
 from core.digests import artifact_path
-from monitoring import bins
+from monitoring import bins, faults
 from monitoring.bins import ReferenceDocument
-from monitoring.models import Reference, WindowProfile
+from monitoring.models import Fault, Reference, WindowProfile
 from registry.models import Artifact, Version
 
 logger = logging.getLogger(__name__)
@@ -57,9 +58,22 @@ def ensure_reference(version: Version) -> Reference | None:
 
 
 def ensure_references(limit: int = 20) -> int:
-    """Make the references of versions that became ready since; gives how many."""
+    """Make the references of versions that became ready since; gives how many. One that cannot be made keeps no other waiting."""
     waiting = Version.objects.filter(state=Version.State.READY, artifacts__role=Artifact.Role.REFERENCE, references__isnull=True)
-    return sum(ensure_reference(version) is not None for version in waiting.select_related("model").order_by("-ready_at")[:limit])
+    made = 0
+    for version in waiting.select_related("model").order_by("-ready_at")[:limit]:
+        subject = ("", version.model.name, version.number)
+        try:
+            with transaction.atomic():
+                made += ensure_reference(version) is not None
+        except (OperationalError, InterfaceError, SoftTimeLimitExceeded):
+            raise
+        except Exception as error:
+            logger.exception("The reference of %s cannot be made.", version)
+            faults.note(Fault.Part.REFERENCE, subject, error)
+        else:
+            faults.forget_worked(Fault.Part.REFERENCE, [subject])
+    return made
 
 
 def _read(artifact: Artifact) -> pa.Table | None:

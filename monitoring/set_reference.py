@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 
+import msgspec
 from django.db import transaction
 
 from access import audit
@@ -12,11 +13,12 @@ from access.permissions import require
 from access.rights import Right
 from core.clock import now
 from core.errors import Invalid
-from monitoring import bins
+from monitoring import bins, faults, profile
+from monitoring.bins import ReferenceDocument
 from monitoring.errors import NoReference, NoSuchEndpoint
 from monitoring.models import Level, Reference, WindowProfile
+from monitoring.profile import Profile
 from monitoring.reference import document_of, ensure_reference
-from monitoring.windows import merged
 from registry.models import Version
 from serving.models import Endpoint
 
@@ -28,7 +30,7 @@ def set_reference(*, actor: Actor, endpoint: str, model: str, version: int, days
     """Compare ``version`` at ``endpoint`` with its training sample (``days`` None) or its traffic of the last ``days``.
 
     All its windows are judged again, with the counts made anew from their sketches. Raises
-    NoSuchEndpoint, NoReference when there is no sample or too little traffic, Invalid for the days.
+    NoSuchEndpoint, NoReference when there is no sample to compare with or too little traffic, Invalid for the days.
     """
     require(actor, Right.MONITORING_EDIT, f"endpoint:{endpoint}")
     if days is not None and not 1 <= days <= MOST_DAYS:
@@ -36,13 +38,14 @@ def set_reference(*, actor: Actor, endpoint: str, model: str, version: int, days
     if not Endpoint.objects.filter(name=endpoint).exists():
         raise NoSuchEndpoint(f"There is no endpoint {endpoint}.")
     row = Version.objects.filter(model__name=model, number=version).select_related("model").first()
-    training = ensure_reference(row) if row else None
-    if row is None or training is None:
-        raise NoReference(f"{model} v{version} came without sample rows, so there is nothing to compare with. Register it again with a sample.")
+    if row is None:
+        raise NoReference(f"There is no {model} v{version}. Nothing was changed.")
+    training = None if days else _training(row)
     with transaction.atomic():
         before = Reference.objects.select_for_update().filter(version=row, endpoint=endpoint, active=True).first()
         Reference.objects.filter(version=row, endpoint=endpoint, active=True).update(active=False)
-        made = _of_traffic(actor, endpoint, row, training, days) if days else None
+        made = training or _of_traffic(actor, endpoint, row, days or 0)
+        faults.forget(endpoint, model, version)
         WindowProfile.objects.filter(endpoint=endpoint, model=model, version=version).update(dirty=True)
         audit.record(
             actor=actor,
@@ -50,17 +53,26 @@ def set_reference(*, actor: Actor, endpoint: str, model: str, version: int, days
             subject_kind="endpoint",
             subject_name=endpoint,
             before={"reference": str(before.id) if before else "training"},
-            after={"reference": str(made.id) if made else "training", "version": version, "days": days},
+            after={"reference": "training" if training else str(made.id), "version": version, "days": days},
             reason=reason,
         )
-    return made or training
+    return made
 
 
-def _of_traffic(actor: Actor, endpoint: str, version: Version, training: Reference, days: int) -> Reference:
+def _training(version: Version) -> Reference:
+    found = ensure_reference(version)
+    if found is None:
+        raise NoReference(f"{version} came without sample rows. Compare it with its own traffic, or register it again with a sample.")
+    return found
+
+
+def _of_traffic(actor: Actor, endpoint: str, version: Version, days: int) -> Reference:
     at = now()
     since = at - timedelta(days=days)
     windows = WindowProfile.objects.filter(endpoint=endpoint, model=version.model.name, version=version.number, level=Level.HOUR, start_at__gte=since)
-    total = merged(windows.order_by("start_at").iterator(chunk_size=50), training)
+    total = Profile()
+    for row in windows.order_by("start_at").iterator(chunk_size=50):
+        total = profile.merge(total, profile.uncounted(profile.decode(row.document)))  # the bins are made anew
     if total.n < LEAST_ROWS:
         raise NoReference(f"{endpoint} answered {total.n:,} rows with v{version.number} in the last {days} days; a reference needs {LEAST_ROWS:,}.")
     return Reference.objects.create(
@@ -68,8 +80,17 @@ def _of_traffic(actor: Actor, endpoint: str, version: Version, training: Referen
         endpoint=endpoint,
         source=Reference.Source.TRAFFIC,
         rows=total.n,
-        document=bins.encode(bins.reference_from_profile(total, document_of(training))),
+        document=bins.encode(bins.reference_from_profile(total, _document_of_training(version))),
         from_at=since,
         until_at=at,
         created_by=actor.name,
     )
+
+
+def _document_of_training(version: Version) -> ReferenceDocument | None:
+    """Give what is known of the features' importance; nothing where there is no sample, or one that cannot be read."""
+    found = Reference.objects.filter(version=version, endpoint="", active=True).first()
+    try:
+        return document_of(found) if found else None
+    except (msgspec.MsgspecError, ValueError):
+        return None

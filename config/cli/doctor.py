@@ -26,6 +26,7 @@ from core.environment import environment
 from core.errors import SignalboxError
 
 FREE_BYTES_WANTED = 2 * 2**30
+_FAULTS = "SELECT endpoint, model, version, text FROM monitoring_fault ORDER BY since_at LIMIT 5"
 _USED = "SELECT digest FROM registry_artifact WHERE digest = ANY(%(digests)s) UNION SELECT digest FROM registry_build WHERE digest = ANY(%(digests)s)"
 _MARKS = {"good": "✓", "warning": "!", "bad": "✗"}
 
@@ -57,7 +58,7 @@ def examine() -> Iterator[Finding]:
     """Do every check; none of them changes anything."""
     running = bool(read_note(environment().run_dir))
     checks: list[Callable[[], Finding]] = [_python, _disk, _telemetry, _sandbox]
-    checks += [_database, _redis, _leftovers] if running or environment().external_database_url else [_binaries]
+    checks += [_database, _redis, _monitoring, _leftovers] if running or environment().external_database_url else [_binaries]
     yield from (check() for check in checks)
     if running:
         yield from (_console(), _data_plane())
@@ -114,6 +115,18 @@ def _database() -> Finding:
     except psycopg.Error as error:
         return Finding("database", "bad", f"{str(error).strip()}. See var/log/postgres.log, or correct DATABASE_URL.")
     return Finding("database", "good", f"PostgreSQL {version}, route table revision {revision[0] if revision else 0}")
+
+
+def _monitoring() -> Finding:
+    try:
+        with psycopg.connect(environment().database_url, connect_timeout=3) as connection:
+            found = connection.execute(_FAULTS).fetchall()
+    except psycopg.Error as error:
+        return Finding("monitoring", "warning", f"cannot be asked: {str(error).strip()}")
+    if not found:
+        return Finding("monitoring", "good", "all logged traffic can be profiled and judged")
+    text = "; ".join(f"{endpoint or 'sample'} {model} v{version}: {error}" for endpoint, model, version, error in found)
+    return Finding("monitoring", "warning", f"some traffic waits, because of an error. Set another reference, or see var/log/workers.log. {text}")
 
 
 def _leftovers() -> Finding:

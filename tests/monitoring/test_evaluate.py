@@ -13,6 +13,7 @@ from monitoring.errors import AlertIsClosed, NoReference, NoSuchAlert, NoSuchEnd
 from monitoring.evaluate import evaluate_now, evaluate_waiting
 from monitoring.handle_alert import acknowledge, note, resolve
 from monitoring.models import Alert, AlertNote, Calibration, DriftResult, Level, Reference, Rule, Standing, WindowProfile
+from monitoring.queries import drift_overview
 from monitoring.reference import document_of
 from monitoring.retention import delete_old
 from monitoring.rules import change_rule, rule_of
@@ -178,13 +179,29 @@ def test_traffic_becomes_the_reference_and_the_shift_is_none_any_more(operator: 
     assert AuditEntry.objects.filter(verb="set reference").count() == 2
 
 
+def test_traffic_becomes_the_reference_of_a_version_without_a_sample(operator: Actor) -> None:
+    register().artifacts.all().delete()
+    _fill(range(1, 4), shift=15)
+    evaluate_now(actor=operator, endpoint=ENDPOINT)
+    with pytest.raises(NoReference, match="came without sample rows"):
+        set_reference(actor=operator, endpoint=ENDPOINT, model=MODEL, version=VERSION)
+    made = set_reference(actor=operator, endpoint=ENDPOINT, model=MODEL, version=VERSION, days=7)
+    assert (made.source, made.rows, made.endpoint) == ("traffic", 1800, ENDPOINT)
+    _fill(range(1), shift=40)
+    standing = evaluate_now(actor=operator, endpoint=ENDPOINT)
+    assert standing is not None
+    found = DriftResult.objects.filter(level=Level.FIVE_MINUTES, feature="in.charges").order_by("start_at")
+    assert [row.verdict for row in found] == ["stable", "stable", "stable", "severe"]
+    assert drift_overview(ENDPOINT, hours=24).reference is not None
+
+
 def test_a_reference_is_refused_without_right_sample_rows_or_days(viewer: Actor, operator: Actor) -> None:
     register()
     with pytest.raises(Forbidden, match=r"monitoring\.edit"):
         set_reference(actor=viewer, endpoint=ENDPOINT, model=MODEL, version=VERSION, days=1)
     with pytest.raises(NoReference, match="0 rows"):
         set_reference(actor=operator, endpoint=ENDPOINT, model=MODEL, version=VERSION, days=1)
-    with pytest.raises(NoReference, match="without sample"):
+    with pytest.raises(NoReference, match="no churn v77"):
         set_reference(actor=operator, endpoint=ENDPOINT, model=MODEL, version=77)
     with pytest.raises(Invalid, match="1 to 90"):
         set_reference(actor=operator, endpoint=ENDPOINT, model=MODEL, version=VERSION, days=0)

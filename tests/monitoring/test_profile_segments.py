@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from datetime import timedelta
 
 import numpy as np
+import pyarrow as pa
 import pytest
+from django.conf import settings
 from django.db import connection
 
+from access.actors import Actor
+from core.clock import now
+from core.digests import artifact_path
 from monitoring import bins, profile
-from monitoring.models import Level, Reference, WindowProfile
+from monitoring import reference as reference_module
+from monitoring.evaluate import evaluate_waiting
+from monitoring.models import Fault, Level, Reference, WindowProfile
 from monitoring.profile_segments import profile_segments
 from monitoring.reference import document_of, ensure_reference, ensure_references
 from serving import segments
@@ -165,3 +173,73 @@ def test_counts_of_an_older_reference_are_made_anew_from_the_sketch(db: None) ->
         np.concatenate([people(1000, 1)["charges"], people(500, 2)["charges"]]), np.array(bins.decode(old.document).features["in.charges"].bins.edges)
     )
     assert np.abs(np.array(charges.counts) - np.array(exact)).max() <= 15
+
+
+def test_a_reference_at_fault_loses_nothing_and_is_tried_again(db: None, operator: Actor, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.CRITICAL)
+    reference = ensure_reference(register())
+    register(VERSION + 1)
+    assert reference is not None
+    whole = bytes(reference.document)
+    Reference.objects.filter(id=reference.id).update(document=b"no reference")
+    reference_module._documents.clear()
+    for part in range(3):
+        log(people(100, part), window(1))
+    log(people(40, 9), window(1), version=VERSION + 1)
+    assert profile_segments() == 1
+    assert PredictionSegment.objects.filter(profiled_at=None).count() == 3
+    assert list(WindowProfile.objects.filter(level=Level.DAY).values_list("version", "n")) == [(VERSION + 1, 40)]
+    fault = Fault.objects.get()
+    assert (fault.part, fault.endpoint, fault.model, fault.version, fault.tries) == ("profile", ENDPOINT, MODEL, VERSION, 1)
+    assert fault.text == "ValidationError: Expected `object`, got `int`"
+    assert profile_segments() == 0
+    assert Fault.objects.get().tries == 1  # it rests
+    Fault.objects.update(try_at=now())
+    assert profile_segments() == 0
+    assert Fault.objects.get().tries == 2
+    Reference.objects.filter(id=reference.id).update(document=whole)
+    Fault.objects.update(try_at=now())
+    assert profile_segments() == 3
+    assert (Fault.objects.count(), _n(Level.DAY)) == (0, 340)
+
+
+def test_a_bad_segment_of_a_good_reference_is_no_fault(db: None) -> None:
+    register()
+    poison = log(people(10), window(1))
+    without_times = segments.decode(poison.columns).drop_columns(["received_at"])
+    PredictionSegment.objects.filter(id=poison.id).update(columns=segments.encode(without_times))
+    assert (profile_segments(), Fault.objects.count()) == (1, 0)
+
+
+def test_windows_wait_while_the_reference_is_at_fault_and_other_endpoints_are_judged(db: None, operator: Actor, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.CRITICAL)
+    reference = ensure_reference(register())
+    assert reference is not None
+    log(people(600), window(1))
+    profile_segments()
+    whole = bytes(reference.document)
+    Reference.objects.filter(id=reference.id).update(document=b"no reference")
+    reference_module._documents.clear()
+    assert evaluate_waiting() == 1
+    assert WindowProfile.objects.filter(dirty=True).count() == 3
+    assert [(fault.part, fault.version) for fault in Fault.objects.all()] == [("judge", VERSION)]
+    Reference.objects.filter(id=reference.id).update(document=whole)
+    Fault.objects.update(try_at=now())
+    evaluate_waiting()
+    assert (WindowProfile.objects.filter(dirty=True).count(), Fault.objects.count()) == (0, 0)
+
+
+def test_a_sample_of_which_no_reference_can_be_made_keeps_no_other_waiting(db: None, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.CRITICAL)
+    register()
+    bad = register(VERSION + 1)
+    artifact = bad.artifacts.get()
+    sink = pa.BufferOutputStream()
+    table = pa.table({"in.charges": pa.array([{"x": 1}])})
+    with pa.ipc.new_file(sink, table.schema) as writer:
+        writer.write_table(table)
+    path = artifact_path(settings.ENVIRONMENT.artifacts_dir, artifact.digest)
+    path.write_bytes(sink.getvalue().to_pybytes())
+    ensure_references()
+    assert [reference.version.number for reference in Reference.objects.all()] == [VERSION]
+    assert [(fault.part, fault.endpoint, fault.version) for fault in Fault.objects.all()] == [("reference", "", VERSION + 1)]
