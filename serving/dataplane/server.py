@@ -15,6 +15,7 @@ from serving.dataplane import metrics
 from serving.dataplane.asgi import Application
 from serving.dataplane.connection import Connection
 from serving.dataplane.engine import Engine
+from serving.dataplane.listen import Listener
 from serving.dataplane.process import DRAIN_S, LONGEST_DRAIN_S, running_engine
 from serving.dataplane.protocol import bound_to
 
@@ -36,6 +37,17 @@ class _Server(uvicorn.Server):
 
     engine: Engine
     loop: asyncio.AbstractEventLoop
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets=[])
+        for sock in sockets or []:
+            self.servers.append(Listener(sock, self._protocol, self.loop))  # type: ignore[arg-type]  # it has what uvicorn uses of a server
+
+    def _protocol(self) -> asyncio.Protocol:
+        protocol: asyncio.Protocol = self.config.http_protocol_class(  # type: ignore[call-arg]  # as uvicorn itself calls it
+            config=self.config, server_state=self.server_state, app_state=self.lifespan.state
+        )
+        return protocol
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         if self.engine.draining:
