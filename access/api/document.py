@@ -38,6 +38,6 @@ def _rendered(form: str) -> tuple[bytes, str]:
     """Give the document as ``yaml`` or ``json``, and its entity tag. Two threads may make it at once, and make the same."""
     document = SchemaGenerator().get_schema(request=None, public=True)  # type: ignore[no-untyped-call]  # untyped there
     renderer = OpenApiJsonRenderer() if form == "json" else OpenApiYamlRenderer()
-    text = renderer.render(document)  # type: ignore[no-untyped-call]  # as above
+    text = renderer.render(document)
     content = text.encode() if isinstance(text, str) else text
     return content, f'"{digest_of(content)[:32]}"'

@@ -25,8 +25,9 @@ from serving import table as route_table
 from serving.table import BuildEntry, EndpointEntry, KeyEntry, RouteTable, SlotEntry
 
 KEY = generate()
-_HEADERS = {"Authorization": f"Bearer {text_of(KEY)}", "Content-Type": "application/json"}
-_DURABLE = "-durable"
+HEADERS = {"Authorization": f"Bearer {text_of(KEY)}", "Content-Type": "application/json"}
+DURABLE, UNLOGGED = "-durable", "-unlogged"
+"""What the names of the endpoints with a log policy of their own end with."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +58,7 @@ def home(folder: Path) -> Iterator[Home]:
 
 
 def publish(place: Home, models: Sequence[BenchModel], policy: str) -> None:
-    """Put every model behind an endpoint of its name, and behind a durable one."""
+    """Put every model behind an endpoint of its name, a durable one, and one without a log."""
     endpoints: list[EndpointEntry] = []
     builds: list[BuildEntry] = []
     for model in models:
@@ -67,7 +68,7 @@ def publish(place: Home, models: Sequence[BenchModel], policy: str) -> None:
         path.write_bytes(model.onnx)
         builds.append(BuildEntry(digest=digest, kind="onnx", size_bytes=len(model.onnx), model=model.name, version=1, signature=model.signature))
         slot = SlotEntry(name="blue", build_digest=digest, model=model.name, version=1, weight=100, live=True)
-        for name, log_policy in ((model.name, policy), (model.name + _DURABLE, "durable")):
+        for name, log_policy in ((model.name, policy), (model.name + DURABLE, "durable"), (model.name + UNLOGGED, "off")):
             endpoints.append(EndpointEntry(id=name, name=name, revision=1, slots=(slot,), log_policy=log_policy))
     key = KeyEntry(id=KEY.id, secret_digest=secret_digest(KEY.secret), name="bench", scopes=("predict",))
     document = RouteTable(revision=1, published_at=time.time(), endpoints=tuple(endpoints), builds=tuple(builds), keys=(key,))
@@ -91,7 +92,7 @@ def _binary(model: BenchModel) -> Request:
     tensor = {"name": "X", "shape": [1, len(model.row)], "datatype": "FP32", "parameters": {"binary_data_size": len(data)}}
     head = json.dumps({"inputs": [tensor], "parameters": {"binary_data_output": True}}).encode()
     width = 4 * len(model.expected)
-    headers = _HEADERS | {"Content-Type": "application/octet-stream", "Inference-Header-Content-Length": str(len(head))}
+    headers = HEADERS | {"Content-Type": "application/octet-stream", "Inference-Header-Content-Length": str(len(head))}
     return Request(f"/v2/models/{model.name}/infer", head + data, headers, lambda response: np.frombuffer(response.content[-width:], "<f4").tolist())
 
 
@@ -109,7 +110,7 @@ class Ours:
             server.stop()
 
     def floor_case(self, model: BenchModel) -> Case:
-        return Case("floor", self.floor, Request("/", tensor_json(model), _HEADERS, lambda _: []))
+        return Case("floor", self.floor, Request("/", tensor_json(model), HEADERS, lambda _: []))
 
     def case(self, model: BenchModel) -> Case:
         return Case("Signalbox", self.box, self._json(model.name, model))
@@ -117,11 +118,11 @@ class Ours:
     def variants(self, model: BenchModel) -> list[Case]:
         """Give the other ways of asking Signalbox for the same."""
         return [
-            Case("Signalbox, `durable` log", self.box, self._json(model.name + _DURABLE, model)),
+            Case("Signalbox, `durable` log", self.box, self._json(model.name + DURABLE, model)),
             Case("Signalbox, binary tensors", self.box, _binary(model)),
             Case("Signalbox, `--plain-asgi`", self.plain, self._json(model.name, model)),
         ]
 
     @staticmethod
     def _json(endpoint: str, model: BenchModel) -> Request:
-        return Request(f"/v2/models/{endpoint}/infer", tensor_json(model), _HEADERS, last_tensor)
+        return Request(f"/v2/models/{endpoint}/infer", tensor_json(model), HEADERS, last_tensor)
