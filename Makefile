@@ -7,7 +7,7 @@ LOCKED := $(shell command -v flock >/dev/null 2>&1 && echo flock Makefile)
 TEMPLATES = $(shell find templates -name '*.html' 2>/dev/null)
 
 .DEFAULT_GOAL := up
-.PHONY: up demo test lint fix bench setup setup-dev clean _runtime _dev
+.PHONY: up demo test lint fix proto bench setup setup-dev clean _runtime _dev
 
 up: setup  ## Run the product with its demo.
 	@exec $(BIN)/signalbox up
@@ -74,6 +74,9 @@ fix: setup-dev  ## Put right what the tools can put right.
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 	$(if $(TEMPLATES),-$(BIN)/djade --target-version 5.2 $(TEMPLATES))
+
+proto: setup-dev  ## Write the Python of the gRPC messages again.
+	$(BIN)/python -m grpc_tools.protoc -I. --python_out=. --pyi_out=. serving/dataplane/grpc/inference.proto
 
 bench: setup-dev  ## Measure, and write the numbers.
 	$(BIN)/python -m benchmarks

@@ -34,6 +34,9 @@ class Environment(BaseSettings):
     host: str = Field(default="127.0.0.1", description="The address that the console and the data plane bind to.")
     console_port: int = Field(default=8700, ge=0, le=65535, description="Port of the console and the REST API.")
     predict_port: int = Field(default=8701, ge=0, le=65535, description="Port of the data plane.")
+    grpc_port: int = Field(default=8702, ge=0, le=65535, description="Port of the predictions over gRPC; 0 leaves them out.")
+    grpc_processes: int = Field(default=1, ge=1, le=64, description="Processes that answer predictions over gRPC.")
+    grpc_message_bytes: int = Field(default=64 * 2**20, ge=2**16, le=2**30, description="The largest gRPC message that is read, unpacked.")
     public_console_url: str = Field(default="", description="The console's address as people see it, behind a proxy.")
     public_predict_url: str = Field(default="", description="The data plane's address as clients see it, behind a proxy.")
     allowed_hosts: str = Field(default="127.0.0.1,localhost,[::1]", description="Comma-separated host names that the console answers to.")
@@ -82,6 +85,11 @@ class Environment(BaseSettings):
     @property
     def predict_url(self) -> str:
         return self.public_predict_url or f"http://{self.host}:{self.predict_port}"
+
+    @property
+    def grpc_address(self) -> str:
+        """Where gRPC clients find the predictions: host and port, no scheme."""
+        return f"{self.host}:{self.grpc_port}"
 
     @cached_property
     def session_secret(self) -> str:

@@ -56,12 +56,16 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class EndpointEntry(msgspec.Struct, frozen=True, kw_only=True):
-    """One endpoint. ``slots`` holds only filled slots; an endpoint without traffic answers 503."""
+    """One endpoint. ``slots`` holds only filled slots; an endpoint without traffic answers 503.
+
+    ``unloaded``, unless empty, says who took it out of service, when and why; it then has no slots here.
+    """
 
     id: str
     name: str
     revision: int
     slots: tuple[SlotEntry, ...] = ()
+    unloaded: str = ""
     sticky_on: str = ""
     log_policy: str = "fast"
     log_share: float = 1.0

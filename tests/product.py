@@ -91,7 +91,7 @@ def wait_until_gone(var_dir: Path, within_s: float) -> dict[int, str]:
 
 def _environ(var_dir: Path, more: dict[str, str]) -> dict[str, str]:
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("SIGNALBOX_", "DATABASE_URL", "REDIS_URL", "PYTEST_"))}
-    ours = {"SIGNALBOX_VAR_DIR": str(var_dir), "SIGNALBOX_CONSOLE_PORT": "0", "SIGNALBOX_PREDICT_PORT": "0", "SIGNALBOX_DEMO": "0"}
+    ours = {"SIGNALBOX_VAR_DIR": str(var_dir), "SIGNALBOX_CONSOLE_PORT": "0", "SIGNALBOX_PREDICT_PORT": "0", "SIGNALBOX_GRPC_PORT": "0", "SIGNALBOX_DEMO": "0"}
     return {**kept, **ours, **more}
 
 

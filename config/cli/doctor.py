@@ -62,6 +62,8 @@ def examine() -> Iterator[Finding]:
     yield from (check() for check in checks)
     if running:
         yield from (_console(), _data_plane())
+        if environment().grpc_port:
+            yield _grpc()
     else:
         yield Finding("processes", "warning", "Signalbox is not running here. Start it: signalbox up")
 
@@ -166,6 +168,20 @@ def _console() -> Finding:
 
 def _data_plane() -> Finding:
     return _answers("predictions", f"{Address.find().predict_url}/v2/health/ready")
+
+
+def _grpc() -> Finding:
+    import grpc
+    from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+    where = str(read_note(environment().run_dir).get("grpc_address") or environment().grpc_address)
+    with grpc.insecure_channel(where, options=[("grpc.enable_http_proxy", 0)]) as channel:
+        try:
+            answer = health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(), timeout=5)
+        except grpc.RpcError as error:
+            return Finding("gRPC", "bad", f"{where} does not answer ({error.code().name}). See var/log/grpc-1.log, or turn it off: SIGNALBOX_GRPC_PORT=0.")
+    good = answer.status == health_pb2.HealthCheckResponse.SERVING
+    return Finding("gRPC", "good" if good else "bad", f"{where} answers" if good else f"{where} is not ready. See var/log/grpc-1.log.")
 
 
 def _answers(name: str, url: str) -> Finding:

@@ -15,6 +15,8 @@ from core.errors import Unavailable
 TIMEOUT_S = 180.0
 _STEP_S = 0.1
 _DEATHS_ALLOWED = 3
+ANSWERING = "Answering over gRPC"
+"""What the gRPC process writes to its log once it takes requests."""
 
 Check = Callable[[], Awaitable[bool]]
 

@@ -27,6 +27,7 @@ def block(environment: Environment, started: Started) -> str:
         f"  database    ready  {started.database_s:.1f} s",
         f"  console     ready  {started.console_url}",
         f"  predictions ready  {started.predict_url}   (Open Inference Protocol v2)",
+        *([f"  gRPC        ready  {environment.grpc_address}   (the same protocol)"] if environment.grpc_port else []),
         f"  workers     ready  {environment.worker_processes}, and the sandbox",
         *(["  demo        tumour-screening: two versions, live traffic, and a drift to find"] if started.has_demo else []),
         "",

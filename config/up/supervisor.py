@@ -19,7 +19,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 
 from config.up import lock, logs, part, sockets
 from config.up.keeper import Keeper, described, ended
-from config.up.ready import Check, answers, says, wait_for
+from config.up.ready import ANSWERING, Check, answers, says, wait_for
 from config.up.report import Started, block
 from core.embedded import child, postgres, redis
 from core.embedded.account import give, service_account
@@ -43,6 +43,8 @@ def run(environment: Environment) -> int:
     with lock.take(run_dir):
         console = sockets.listen(environment.host, environment.console_port, "SIGNALBOX_CONSOLE_PORT")
         predict = sockets.listen(environment.host, environment.predict_port, "SIGNALBOX_PREDICT_PORT")
+        if environment.grpc_port:  # gRPC makes its own socket; a port that is taken is better found out now
+            sockets.listen(environment.host, environment.grpc_port, "SIGNALBOX_GRPC_PORT").close()
         try:
             return asyncio.run(Supervisor(environment, console, predict).main())
         finally:
@@ -129,12 +131,15 @@ class Supervisor:
         answer = await self._prepare("database")
         self._tables.set()
         self._tell("tables ready")
-        sizes = {one.name: self._size(one.name) for one in part.workers(self.environment)}
+        grpc = part.grpc(self.environment)
+        sizes = {one.name: self._size(one.name) for one in (*part.workers(self.environment), *grpc)}
         planes = [self._add(one) for one in part.data_planes(self._predict_fd, self.environment.dataplane_processes)]
+        answering = [self._add(one) for one in grpc]
         workers = [self._add(one) for one in part.workers(self.environment)]
         self._add(part.beat(self.environment))
         predictions = answers(f"{self._local(self.environment.predict_port)}/v2/health/ready", 299)
         waits = [self._wait(worker, worker.name, says(self._log(worker.name), "ready.", sizes[worker.name])) for worker in workers]
+        waits += [self._wait(one, one.name, says(self._log(one.name), ANSWERING, sizes[one.name])) for one in answering[:1]]
         await asyncio.gather(self._wait(planes[0], "predictions", predictions), *waits)
         return answer
 
@@ -215,6 +220,8 @@ class Supervisor:
 
     def _write_note(self) -> None:
         urls = {"console_url": self._local(self.environment.console_port), "predict_url": self._local(self.environment.predict_port)}
+        if self.environment.grpc_port:
+            urls["grpc_address"] = self.environment.grpc_address
         lock.write_note(self.environment.run_dir, **urls, var_dir=str(self.environment.var_dir.resolve()), processes={k.name: k.pid for k in self._keepers})
 
     def _local(self, port: int) -> str:

@@ -252,6 +252,7 @@ class PredictionDetail(serializers.Serializer[Any]):
 
 class Process(serializers.Serializer[Any]):
     id = UUIDField()
+    kind = CharField(help_text="http or grpc")
     host = CharField()
     pid = IntegerField()
     table_revision = IntegerField()

@@ -16,7 +16,6 @@ from serving.dataplane.tensors import Array
 from serving.table import BuildEntry
 
 _OCTETS = b"content-type: application/octet-stream\r\n"
-_DATATYPE_OF = {np.dtype(kind): name for name, kind in tensors.NUMPY_OF.items()}
 Wish = list[tuple[int, bool]]
 """Indices of the outputs wanted, and whether as binary."""
 
@@ -88,12 +87,12 @@ class Answers:
             parts = [self._start.replace(b"%", b"%%"), b"%b", self._after_id.replace(b"%", b"%%"), b'%b"outputs":[']
             for head, output in zip(self._heads, outputs, strict=True):
                 shape = ",".join(map(str, (1, *output.shape[1:]))).encode()
-                parts += (head.replace(b"%", b"%%"), _DATATYPE_OF[output.dtype].encode(), b'","shape":[', shape, b'],"data":[%b]},')
+                parts += (head.replace(b"%", b"%%"), tensors.DATATYPE_OF[output.dtype].encode(), b'","shape":[', shape, b'],"data":[%b]},')
             self._template = (shapes, b"".join(parts)[:-1] + b"]}")
         return self._template[1]
 
     def _output(self, index: int, array: Array, binary: bool, parts: list[bytes], tail: list[bytes]) -> None:
-        datatype = _DATATYPE_OF[array.dtype].encode()
+        datatype = tensors.DATATYPE_OF[array.dtype].encode()
         shape = ",".join(map(str, array.shape)).encode()
         parts += (self._heads[index], datatype, b'","shape":[', shape)
         if binary:

@@ -60,7 +60,7 @@ class Application:
                 return 413, JSON + closing, body_of(incoming.refusal)
             if scope["path"] == "/metrics":
                 return await self._metrics.answer(scope["method"], (scope.get("client") or ("",))[0], headers)
-            return catalog.answer(self._engine, scope["method"], scope["path"], headers, body)
+            return await catalog.answer(self._engine, scope["method"], scope["path"], headers, body)
         future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
 
         def reply(status: int, reply_headers: Headers, reply_body: bytes) -> None:

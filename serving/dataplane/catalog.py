@@ -1,15 +1,19 @@
-"""Every call of the protocol that is no prediction: health, metadata, statistics, the repository. Synchronous, from memory."""
+"""Every call of the protocol that is no prediction: health, metadata, statistics, the repository. From memory, but for load and unload.
+
+A handler takes a ``Request`` and gives a document; ``answer`` finds it by the HTTP path, the gRPC process by the name of the call.
+"""
 
 from __future__ import annotations
 
+import inspect
 import re
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 import orjson
 
 from core.errors import SignalboxError
-from serving.dataplane import keys
+from serving.dataplane import keys, repository
 from serving.dataplane.call import JSON, RETRY, Headers
 from serving.dataplane.engine import Engine
 from serving.dataplane.errors import BadRequest, Busy, Denied, NotAllowed, Unknown, Unsupported
@@ -20,25 +24,25 @@ from serving.table import KeyEntry
 NAME = "signalbox"
 VERSION = "0.1.0"
 EXTENSIONS = ("binary_tensor_data", "model_repository", "model_configuration", "statistics")
-_TRACE_OFF = {"trace_level": ["OFF"], "trace_rate": "1000", "trace_count": "-1", "log_frequency": "0", "trace_file": "", "trace_mode": "triton"}
-_LOGGING = {"log_file": "", "log_info": True, "log_warning": True, "log_error": True, "log_verbose_level": 0, "log_format": "default"}
+TRACE_OFF = {"trace_level": ["OFF"], "trace_rate": "1000", "trace_count": "-1", "log_frequency": "0", "trace_file": "", "trace_mode": "triton"}
+LOGGING = {"log_file": "", "log_info": True, "log_warning": True, "log_error": True, "log_verbose_level": 0, "log_format": "default"}
 _MODEL = r"/v2/models/(?P<endpoint>[^/]+)(?:/versions/(?P<version>[^/]+))?"
 Answer = tuple[int, Headers, bytes]
+Handler = Callable[["Request"], Any]
 
 
 class Request:
-    """What a catalog call can read of a request."""
+    """What a catalog call can read of a request; ``parts`` are ``endpoint`` and ``version``, as far as it names them."""
 
-    def __init__(self, engine: Engine, headers: dict[bytes, bytes], body: bytes, match: re.Match[str]) -> None:
-        self.engine, self.headers, self.body = engine, headers, body
-        self.parts = match.groupdict()
+    def __init__(self, engine: Engine, headers: Mapping[bytes, bytes], body: bytes, parts: Mapping[str, str | None]) -> None:
+        self.engine, self.headers, self.body, self.parts = engine, headers, body, parts
 
     def key(self) -> KeyEntry:
         return self.engine.authorize(self.headers.get(b"authorization"), self.headers.get(b"x-api-key"))
 
     def endpoint(self) -> EndpointState:
         """Give the endpoint in the path, if the key may see it."""
-        key, name = self.key(), self.parts["endpoint"]
+        key, name = self.key(), self.parts.get("endpoint") or ""
         keys.require_predict(key, name)
         state = self.engine.routes.endpoints.get(name) if self.engine.routes else None
         if state is None:
@@ -56,21 +60,25 @@ class Request:
         return [state for state in states if keys.may_predict(key, state.name)]
 
 
-def _live(_: Request) -> Any:
+def live(_: Request) -> Any:
+    """Say that the process lives."""
     return {"live": True}
 
 
-def _ready(request: Request) -> Any:
+def ready(request: Request) -> Any:
+    """Say that it takes requests, or raise NotReady."""
     if not request.engine.is_ready:
-        raise _NotReady("{}")
+        raise NotReady("{}")
     return {"ready": True}
 
 
-def _server(_: Request) -> Any:
+def server(_: Request) -> Any:
+    """Name the server and its extensions."""
     return {"name": NAME, "version": VERSION, "extensions": list(EXTENSIONS)}
 
 
-def _metadata(request: Request) -> Any:
+def metadata(request: Request) -> Any:
+    """Describe an endpoint as a model: its tensors, its versions."""
     slot, endpoint = request.slot(), request.endpoint()
     signature = slot.entry.signature
     tensors = {
@@ -82,13 +90,15 @@ def _metadata(request: Request) -> Any:
     return {"name": endpoint.name, "versions": versions, "platform": "onnx_onnxv1", **tensors, "properties": properties}
 
 
-def _model_ready(request: Request) -> Any:
+def model_ready(request: Request) -> Any:
+    """Say that an endpoint answers; raises Unknown, or Unavailable."""
     endpoint = request.endpoint()
     endpoint.candidates(request.parts.get("version") or "")
     return {"name": endpoint.name, "ready": True}
 
 
-def _config(request: Request) -> Any:
+def config(request: Request) -> Any:
+    """Describe an endpoint as Triton describes a configuration."""
     slot, endpoint = request.slot(), request.endpoint()
     signature, batched = slot.entry.signature, slot.spec.batched
 
@@ -109,7 +119,8 @@ def _triton_type(datatype: str) -> str:
     return "TYPE_STRING" if datatype == "BYTES" else f"TYPE_{datatype}"
 
 
-def _stats(request: Request) -> Any:
+def stats(request: Request) -> Any:
+    """Give the statistics of one endpoint since this process started."""
     slots = request.endpoint().slots
     version = request.parts.get("version")
     if version:
@@ -117,7 +128,8 @@ def _stats(request: Request) -> Any:
     return {"model_stats": [_slot_stats(slot) for slot in slots]}
 
 
-def _all_stats(request: Request) -> Any:
+def all_stats(request: Request) -> Any:
+    """Give the statistics of every endpoint that the key may see."""
     return {"model_stats": [_slot_stats(slot) for state in request.visible() for slot in state.slots]}
 
 
@@ -146,15 +158,21 @@ def _slot_stats(slot: Slot) -> dict[str, Any]:
     }
 
 
-def _index(request: Request) -> Any:
+def index(request: Request) -> Any:
+    """List what the key may see: each version in a slot, and endpoints that have none."""
     document = _document(request.body)
     entries = []
     for state in request.visible():
         versions = sorted({slot.version for slot in state.slots}, key=int)
         entries += [{"name": state.name, "version": version, "state": "READY", "reason": ""} for version in versions]
         if not state.slots and document.get("ready") is not True:
-            entries.append({"name": state.name, "version": "", "state": "UNAVAILABLE", "reason": "no model in any slot"})
+            entries.append({"name": state.name, "version": "", "state": "UNAVAILABLE", "reason": state.entry.unloaded or "no model in any slot"})
     return entries
+
+
+async def settled(document: Any | Awaitable[Any]) -> Any:
+    """Give a handler's document, now or when its coroutine has it."""
+    return await document if inspect.isawaitable(document) else document
 
 
 def _document(body: bytes) -> dict[str, Any]:
@@ -169,28 +187,42 @@ def _document(body: bytes) -> dict[str, Any]:
     return document
 
 
-def _load(request: Request) -> Any:
-    """Loading what is deployed is done already; everything else is the console's."""
-    _require_operator(request, "load")
-    state = request.endpoint()
-    if not state.slots or (_document(request.body).get("parameters") or {}).keys() - {"unload_dependents"}:
-        raise BadRequest(f"'{state.name}' cannot be loaded with files or a configuration here. Register a version and deploy it into a slot in the console.")
-    return None
+async def load(request: Request) -> None:
+    """Put an endpoint into service, and wait until it is warm here. Files and configurations are refused."""
+    name = _operated(request, "load").name
+    if _given(request) - {"unload_dependents"}:
+        raise BadRequest(f"'{name}' cannot be loaded with files or a configuration here. Register a version and deploy it into a slot in the console.")
+    state = await repository.change(request.engine, request.headers, name, "load")
+    if not state.slots:
+        raise BadRequest(f"'{name}' is in service, but no slot holds a version that could be loaded. Deploy one into a slot in the console.")
 
 
-def _unload(request: Request) -> Any:
-    _require_operator(request, "unload")
-    name = request.endpoint().name
-    raise BadRequest(f"'{name}' cannot be unloaded here, its callers would fail. Empty its slots, or delete the endpoint, in the console.")
+async def unload(request: Request) -> None:
+    """Take an endpoint out of service, and wait until it is so here."""
+    name = _operated(request, "unload").name
+    _given(request)
+    await repository.change(request.engine, request.headers, name, "unload")
 
 
-def _require_operator(request: Request, verb: str) -> None:
+def _operated(request: Request, verb: str) -> EndpointState:
+    """Give the endpoint of a call that changes it, if the key may; the console checks it again."""
     key = request.key()
     if not {"operate", "admin"}.intersection(key.scopes):
-        raise Denied(f"The API key {key.id} lacks the scope operate, which {verb} needs. Endpoints are deployed in the console.")
+        raise Denied(f"The API key {key.id} lacks the scope operate, which {verb} needs. An admin can make a key that has it.")
+    return request.endpoint()
 
 
-def _constant(document: Any) -> Callable[[Request], Any]:
+def _given(request: Request) -> set[str]:
+    """Name the parameters that came."""
+    parameters = _document(request.body).get("parameters") or {}
+    if not isinstance(parameters, dict):
+        raise BadRequest("parameters must be a JSON object.")
+    return set(parameters)
+
+
+def constant(document: Any) -> Handler:
+    """Answer always the same to whoever has a key."""
+
     def answer(request: Request) -> Any:
         request.key()
         return document
@@ -198,7 +230,9 @@ def _constant(document: Any) -> Callable[[Request], Any]:
     return answer
 
 
-def _unsupported(what: str) -> Callable[[Request], Any]:
+def unsupported(what: str) -> Handler:
+    """Refuse, to whoever has a key."""
+
     def answer(request: Request) -> Any:
         request.key()
         raise Unsupported(f"{what} is not supported. Send tensors in the request's body.")
@@ -206,47 +240,47 @@ def _unsupported(what: str) -> Callable[[Request], Any]:
     return answer
 
 
-class _NotReady(Busy):
+class NotReady(Busy):
     """Readiness has the protocol's own body instead of an error."""
 
 
 _MEMORY = r"/v2/(?:systemsharedmemory|cudasharedmemory)(?:/region/[^/]+)?"
-_Handlers = dict[str, Callable[[Request], Any]]
+_Handlers = dict[str, Handler]
 _PATHS: list[tuple[str, _Handlers]] = [
-    ("/v2/health/live", {"GET": _live}),
-    ("/v2/health/ready", {"GET": _ready}),
-    ("/v2", {"GET": _server}),
-    ("/v2/models/stats", {"GET": _all_stats}),
-    (_MODEL, {"GET": _metadata}),
-    (_MODEL + "/ready", {"GET": _model_ready}),
-    (_MODEL + "/config", {"GET": _config}),
-    (_MODEL + "/stats", {"GET": _stats}),
-    ("/v2/repository/index", {"POST": _index}),
-    ("/v2/repository/models/(?P<endpoint>[^/]+)/load", {"POST": _load}),
-    ("/v2/repository/models/(?P<endpoint>[^/]+)/unload", {"POST": _unload}),
-    (_MEMORY + "/status", {"GET": _constant([])}),
-    (_MEMORY + "/unregister", {"POST": _constant(None)}),
-    (_MEMORY + "/register", {"POST": _unsupported("Shared memory")}),
-    (r"/v2(?:/models/[^/]+)?/trace/setting", {"GET": _constant(_TRACE_OFF), "POST": _unsupported("Tracing")}),
-    ("/v2/logging", {"GET": _constant(_LOGGING), "POST": _unsupported("Changing the log's settings")}),
-    (_MODEL + "/(?:generate|generate_stream|infer_stream)", {"POST": _unsupported("Generation")}),
-    (_MODEL + "/(?:infer|predict|invocations)", {"POST": _unsupported("This form")}),
+    ("/v2/health/live", {"GET": live}),
+    ("/v2/health/ready", {"GET": ready}),
+    ("/v2", {"GET": server}),
+    ("/v2/models/stats", {"GET": all_stats}),
+    (_MODEL, {"GET": metadata}),
+    (_MODEL + "/ready", {"GET": model_ready}),
+    (_MODEL + "/config", {"GET": config}),
+    (_MODEL + "/stats", {"GET": stats}),
+    ("/v2/repository/index", {"POST": index}),
+    ("/v2/repository/models/(?P<endpoint>[^/]+)/load", {"POST": load}),
+    ("/v2/repository/models/(?P<endpoint>[^/]+)/unload", {"POST": unload}),
+    (_MEMORY + "/status", {"GET": constant([])}),
+    (_MEMORY + "/unregister", {"POST": constant(None)}),
+    (_MEMORY + "/register", {"POST": unsupported("Shared memory")}),
+    (r"/v2(?:/models/[^/]+)?/trace/setting", {"GET": constant(TRACE_OFF), "POST": unsupported("Tracing")}),
+    ("/v2/logging", {"GET": constant(LOGGING), "POST": unsupported("Changing the log's settings")}),
+    (_MODEL + "/(?:generate|generate_stream|infer_stream)", {"POST": unsupported("Generation")}),
+    (_MODEL + "/(?:infer|predict|invocations)", {"POST": unsupported("This form")}),
 ]
 _ROUTES = [(re.compile(path + "/?"), handlers) for path, handlers in _PATHS]
 
 
-def answer(engine: Engine, method: str, path: str, headers: dict[bytes, bytes], body: bytes) -> Answer:
+async def answer(engine: Engine, method: str, path: str, headers: dict[bytes, bytes], body: bytes) -> Answer:
     """Answer any call that is no prediction, errors too."""
     try:
-        return _found(engine, method, path, headers, body)
-    except _NotReady:
+        return await _found(engine, method, path, headers, body)
+    except NotReady:
         return 503, JSON + RETRY, b'{"ready":false}'
     except SignalboxError as error:
         retry = RETRY if isinstance(error, Busy) else b""
         return error.status, JSON + getattr(error, "headers", b"") + retry, body_of(error)
 
 
-def _found(engine: Engine, method: str, path: str, headers: dict[bytes, bytes], body: bytes) -> Answer:
+async def _found(engine: Engine, method: str, path: str, headers: dict[bytes, bytes], body: bytes) -> Answer:
     for pattern, methods in _ROUTES:
         match = pattern.fullmatch(path)
         if match is None:
@@ -256,6 +290,6 @@ def _found(engine: Engine, method: str, path: str, headers: dict[bytes, bytes], 
             error = NotAllowed(f"{method} is not allowed on {path}. Use {' or '.join(methods)}.")
             error.headers = b"allow: %b\r\n" % ", ".join(methods).encode()
             raise error
-        document = handler(Request(engine, headers, body, match))
+        document = await settled(handler(Request(engine, headers, body, match.groupdict())))
         return 200, JSON, b"" if document is None else orjson.dumps(document)
     raise Unknown(f"There is no {path} here. The protocol's paths begin with /v2; the console has its own address.")

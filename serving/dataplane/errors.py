@@ -13,6 +13,7 @@ SignalboxError
 ├── Failed          500  the model failed
 ├── Unsupported     501
 ├── Busy            503  too much at once, or nothing to answer with; Retry-After is sent
+├── OutOfService    503  somebody has unloaded the endpoint; trying again does not help
 └── Late            504  the deadline passed
 """
 
@@ -75,6 +76,11 @@ class Unsupported(SignalboxError):
 
 class Busy(Unavailable):
     pass
+
+
+class OutOfService(Unavailable):
+    code = "out_of_service"
+    retryable = False
 
 
 class Late(SignalboxError):

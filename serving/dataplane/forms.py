@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -23,27 +24,23 @@ def take_infer(call: Call, endpoint: EndpointState) -> Slot:
     """Read the protocol's infer request, JSON or binary or mixed."""
     length = call.head.header_length
     body, tail = (call.body, None) if length is None else decode.split(call.body, length)
-    name, version, max_rows = endpoint.name, call.head.route.version, endpoint.limits.max_rows
+    name, max_rows = endpoint.name, endpoint.limits.max_rows
     if tail is not None and not body:
-        slot = _choose(call, endpoint, None)
+        slot = choose(call, endpoint, None)
         arrays = slot.spec.raw_arrays(tail, name, max_rows)
         call.wanted = slot.answers.wish_of(decode.InferRequest(inputs=[], parameters={"binary_data_output": True}))
     else:
         request = decode.infer_request(body)
         call.request_id = request.id
         if request.parameters:
-            _read_parameters(call, request.parameters)
+            read_parameters(call, request.parameters)
         if endpoint.sticky_on and call.sticky is None:
-            first = endpoint.candidates(version)[0]
-            arrays = first.spec.arrays_of(request, tail, name, max_rows)
-            slot = _choose(call, endpoint, _feature_value(first, arrays, endpoint.sticky_on))
-            if slot.spec.inputs != first.spec.inputs:
-                arrays = slot.spec.arrays_of(request, tail, name, max_rows)
+            slot, arrays = choose_by_feature(call, endpoint, partial(_arrays_of, request, tail, max_rows))
         else:
-            slot = _choose(call, endpoint, None)
+            slot = choose(call, endpoint, None)
             arrays = slot.spec.arrays_of(request, tail, name, max_rows)
         call.wanted = slot.answers.wish_of(request)
-    _fill(call, slot, arrays, slot.answers.infer)
+    fill(call, slot, arrays, slot.answers.infer)
     call.is_plain = call.wanted is None and call.rows == 1
     return slot
 
@@ -54,7 +51,7 @@ def take_predict(call: Call, endpoint: EndpointState) -> Slot:
     request = first.codec.request_of(call.body, endpoint.limits.max_rows)
     call.request_id = request.id
     if request.parameters:
-        _read_parameters(call, request.parameters)
+        read_parameters(call, request.parameters)
     if request.sticky_key is not None:
         call.sticky = request.sticky_key
     return _take_rows(call, endpoint, first, request.rows, lambda slot: slot.answers.rows)
@@ -75,21 +72,34 @@ FORMS: dict[str, Callable[[Call, EndpointState], Slot]] = {"infer": take_infer, 
 def _take_rows(call: Call, endpoint: EndpointState, first: Slot, rows: list[Any], render_of: Callable[[Slot], Any]) -> Slot:
     arrays = first.codec.arrays_of(rows)
     value = _feature_value(first, arrays, endpoint.sticky_on) if endpoint.sticky_on and call.sticky is None else None
-    slot = _choose(call, endpoint, value)
+    slot = choose(call, endpoint, value)
     if slot.spec.inputs != first.spec.inputs:
         names = [feature.name for feature in first.codec.features]
         records = [dict(zip(names, msgspec.structs.astuple(row), strict=True)) for row in rows]
         arrays = slot.codec.arrays_of(slot.codec.rows_of(records, endpoint.limits.max_rows))
-    return _fill(call, slot, arrays, render_of(slot))
+    return fill(call, slot, arrays, render_of(slot))
 
 
-def _fill(call: Call, slot: Slot, arrays: Arrays, render: Any) -> Slot:
+def fill(call: Call, slot: Slot, arrays: Arrays, render: Any) -> Slot:
+    """Put what was read into the call."""
     call.slot, call.arrays, call.render = slot, arrays, render
     call.rows = slot.spec.rows_of(arrays)
     return slot
 
 
-def _choose(call: Call, endpoint: EndpointState, feature: bytes | None) -> Slot:
+def _arrays_of(request: decode.InferRequest, tail: memoryview | None, max_rows: int, slot: Slot) -> Arrays:
+    return slot.spec.arrays_of(request, tail, slot.endpoint_name, max_rows)
+
+
+def choose_by_feature(call: Call, endpoint: EndpointState, arrays_for: Callable[[Slot], Arrays]) -> tuple[Slot, Arrays]:
+    """Choose the slot where the endpoint sticks to a feature, whose value has to be read first."""
+    first = endpoint.candidates(call.head.route.version)[0]
+    arrays = arrays_for(first)
+    slot = choose(call, endpoint, _feature_value(first, arrays, endpoint.sticky_on))
+    return slot, arrays if slot.spec.inputs == first.spec.inputs else arrays_for(slot)
+
+
+def choose(call: Call, endpoint: EndpointState, feature: bytes | None) -> Slot:
     """Choose the slot by the sticky key: the request's own, else the feature, the request's id, the prediction's id."""
     version = call.head.route.version
     if endpoint.sole is not None and not version:
@@ -100,7 +110,8 @@ def _choose(call: Call, endpoint: EndpointState, feature: bytes | None) -> Slot:
     return endpoint.slot_for(version, sticky.encode() if isinstance(sticky, str) else sticky)
 
 
-def _read_parameters(call: Call, parameters: decode.Parameters) -> None:
+def read_parameters(call: Call, parameters: decode.Parameters) -> None:
+    """Take the sticky key and the timeout from the protocol's parameters."""
     sticky = parameters.get("sticky_key")
     if sticky is not None:
         call.sticky = str(sticky)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from serving.dataplane.answers import Answers
-from serving.dataplane.errors import Busy, Unknown
+from serving.dataplane.errors import Busy, OutOfService, Unknown
 from serving.dataplane.keys import KeyRing
 from serving.dataplane.rows import RowCodec
 from serving.dataplane.spec import Spec
@@ -101,16 +101,23 @@ class EndpointState:
     def front(self) -> Slot:
         """The slot that describes the endpoint: the live one, else the one with most traffic; raises Busy without any."""
         if not self.slots:
+            self._refuse_unloaded()
             raise Busy(f"The endpoint '{self.name}' has no model. Deploy one into a slot first.")
         return max(self.slots, key=lambda slot: (slot.is_live, slot.weight))
 
     def candidates(self, version: str) -> tuple[Slot, ...]:
         """Give the slots that may answer: those with traffic, or those that hold ``version``; raises Unknown or Busy."""
+        if not self.slots:
+            self._refuse_unloaded()
         if version:
             return self._holding(version)
         if not self._answering:
             raise Busy(f"The endpoint '{self.name}' has no slot with traffic. Deploy a model, or give a slot a share of the split.")
         return self._answering
+
+    def _refuse_unloaded(self) -> None:
+        if self.entry.unloaded:
+            raise OutOfService(f"The endpoint '{self.name}' is out of service: {self.entry.unloaded}. `signalbox load {self.name}` puts it back.")
 
     def _holding(self, version: str) -> tuple[Slot, ...]:
         slots = tuple(slot for slot in self.slots if slot.version == version)

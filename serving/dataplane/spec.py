@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Protocol, TypeVar
 
 from registry.signature import Layout, Signature, Tensor
 from serving.dataplane import binary, tensors
@@ -12,6 +14,22 @@ from serving.dataplane.errors import BadRequest, Oversized
 from serving.dataplane.tensors import Array
 
 Arrays = dict[str, Array]
+
+
+class TensorHead(Protocol):
+    """What every transport says of a tensor before its values."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def datatype(self) -> str: ...
+    @property
+    def shape(self) -> Sequence[int]: ...
+
+
+AnyTensor = TypeVar("AnyTensor", bound=TensorHead)
+Content = Callable[[int, AnyTensor, "InputSpec", str], Array]
+"""Gives the values of a tensor by its index; the text names it in errors."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +42,7 @@ class InputSpec:
     shape_text: str
     single: list[int] | None
 
-    def fits(self, shape: list[int]) -> bool:
+    def fits(self, shape: Sequence[int]) -> bool:
         """Tell whether ``shape`` is this tensor's, -1 standing for any size."""
         if shape == self.single:
             return True
@@ -69,6 +87,19 @@ class Spec:
             raise BadRequest(f"The body carries {len(tail)} bytes after its JSON, the inputs' binary_data_size add up to {offset}.")
         return arrays
 
+    def arrays_from(self, inputs: Sequence[AnyTensor], content: Content[AnyTensor], model: str, max_rows: int) -> Arrays:
+        """Do what ``arrays_of`` does for tensors of another transport: ``content`` gives the values of one that has been checked."""
+        arrays: Arrays = {}
+        rows = -1
+        for index, tensor in enumerate(inputs):
+            spec = self._match(tensor, arrays, model)
+            if self.batched:
+                rows = _same_rows(tensor, rows, max_rows, model)
+            arrays[spec.name] = content(index, tensor, spec, _where(spec, model))
+        if len(arrays) != len(self.inputs):
+            raise BadRequest(self._missing(list(arrays), model))
+        return arrays
+
     def raw_arrays(self, body: memoryview, model: str, max_rows: int) -> Arrays:
         """Turn a raw binary request, which is the only input's bytes, into its array."""
         if len(self.inputs) != 1:
@@ -82,7 +113,7 @@ class Spec:
         shape = [rows if size == -1 and index == 0 else max(size, 1) for index, size in enumerate(spec.shape)]
         return {spec.name: binary.from_bytes(body, spec.datatype, shape, f"Input '{spec.name}' of model '{model}'")}
 
-    def _match(self, tensor: InputTensor, arrays: Arrays, model: str) -> InputSpec:
+    def _match(self, tensor: TensorHead, arrays: Arrays, model: str) -> InputSpec:
         spec = self.inputs.get(tensor.name)
         if spec is None:
             raise BadRequest(f"unexpected inference input '{tensor.name}' for model '{model}'. Its inputs are {sorted(self.inputs)}.")
@@ -108,7 +139,7 @@ def _spec(tensor: Tensor) -> InputSpec:
     return InputSpec(tensor.name, tensor.datatype, tensor.shape, f"[{','.join(map(str, tensor.shape))}]", single)
 
 
-def _same_rows(tensor: InputTensor, rows: int, max_rows: int, model: str) -> int:
+def _same_rows(tensor: TensorHead, rows: int, max_rows: int, model: str) -> int:
     count = tensor.shape[0]
     if count == 0:
         raise BadRequest(f"input '{tensor.name}' for model '{model}' has no rows. Send at least one.")

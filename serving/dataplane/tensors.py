@@ -30,6 +30,7 @@ NUMPY_OF: Final[dict[str, Any]] = {
     "FP64": np.float64,
     "BYTES": np.object_,
 }
+DATATYPE_OF: Final = {np.dtype(kind): name for name, kind in NUMPY_OF.items()}
 _FLOATS = ("FP16", "FP32", "FP64")
 _FLAT: Final[dict[str, Any]] = {name: list[float] if name in _FLOATS else list[int] for name in NUMPY_OF} | {"BOOL": list[bool], "BYTES": list[str]}
 # null is a missing value where the schema allows one; integers and booleans have no such value.

@@ -20,6 +20,7 @@ class ProcessState:
     """One data-plane process as it last reported. ``behind`` counts the publications that it has not taken yet."""
 
     id: UUID
+    kind: str
     host: str
     pid: int
     table_revision: int
@@ -74,6 +75,7 @@ def load_errors() -> dict[str, str]:
 def _state(row: DataPlaneProcess, newest: int, moment: datetime) -> ProcessState:
     return ProcessState(
         id=row.id,
+        kind=row.kind,
         host=row.host,
         pid=row.pid,
         table_revision=row.table_revision,

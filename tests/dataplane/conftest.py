@@ -29,6 +29,7 @@ _KEY: ParsedKey = generate()
 KEY = text_of(_KEY)
 KEY_ENTRY = KeyEntry(id=_KEY.id, secret_digest=secret_digest(_KEY.secret), name="tests", scopes=("predict",))
 HEADERS = {"Authorization": f"Bearer {KEY}"}
+NO_CONSOLE = "1"
 # Nobody listens here: the data plane then has only its disk.
 NO_DATABASE = "postgresql://signalbox@/none?host=/nonexistent"
 
@@ -92,7 +93,7 @@ class Plane:
         where = ["--port", str(self.port)] if self.sock is None else ["--fd", str(self.sock.fileno())]
         arguments = [sys.executable, "-m", "serving.dataplane", *where, *(["--plain-asgi"] if self.plain_asgi else [])]
         shared = () if self.sock is None else (self.sock.fileno(),)
-        changes = {"SIGNALBOX_VAR_DIR": str(self.var_dir), "DATABASE_URL": self.database_url}
+        changes = {"SIGNALBOX_VAR_DIR": str(self.var_dir), "DATABASE_URL": self.database_url, "SIGNALBOX_CONSOLE_PORT": NO_CONSOLE}
         with (self.var_dir / "dataplane.log").open("ab") as log:
             self.process = subprocess.Popen(arguments, cwd=ROOT, env=os.environ | changes, stdout=log, stderr=log, pass_fds=shared)
         self.client = httpx.Client(base_url=self.url, headers=HEADERS, timeout=20)

@@ -185,11 +185,18 @@ def test_a_key_without_the_endpoint_does_not_see_it_in_the_index(standing: Plane
     assert {entry["name"] for entry in index} == {"churn"}
 
 
-def test_an_operators_key_may_load_what_is_deployed_but_unload_nothing(standing: Plane) -> None:
-    headers = {"X-API-Key": keys.OPERATOR}
-    assert httpx.post(f"{standing.url}/v2/repository/models/sum/load", headers=headers, json={}).status_code == 200
-    refused = httpx.post(f"{standing.url}/v2/repository/models/sum/unload", headers=headers, json={})
-    assert (refused.status_code, "in the console" in refused.json()["error"]) == (400, True)
+@pytest.mark.parametrize("verb", ["load", "unload"])
+def test_load_and_unload_need_the_console_and_say_so(standing: Plane, verb: str) -> None:
+    refused = httpx.post(f"{standing.url}/v2/repository/models/sum/{verb}", headers={"X-API-Key": keys.OPERATOR}, json={})
+    text = f"The console at http://127.0.0.1:1 does not answer (ConnectError), and only it can {verb} 'sum'. Nothing is known to have changed."
+    assert (refused.status_code, refused.json()) == (503, {"error": text})
+    assert standing.client.get("/v2/models/sum/ready").status_code == 200
+
+
+@pytest.mark.parametrize("parameters", [{"config": "{}"}, {"file:1/model.onnx": "AAAA"}])
+def test_nobodys_file_or_configuration_is_loaded(standing: Plane, parameters: dict[str, str]) -> None:
+    refused = httpx.post(f"{standing.url}/v2/repository/models/sum/load", headers={"X-API-Key": keys.OPERATOR}, json={"parameters": parameters})
+    assert (refused.status_code, "cannot be loaded with files or a configuration" in refused.json()["error"]) == (400, True)
 
 
 @pytest.mark.parametrize(("name", "pack"), [("gzip", gzip.compress), ("deflate", zlib.compress)])

@@ -1,0 +1,123 @@
+"""The calls that are no predictions, answered by the same handlers as over HTTP; here is only how their messages look."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+from google.protobuf.json_format import ParseDict
+
+from serving.dataplane import catalog
+from serving.dataplane.engine import Engine
+from serving.dataplane.errors import Busy, OutOfService, Unknown
+from serving.dataplane.grpc import inference_pb2 as pb
+
+Message = Any
+Document = dict[str, Any]
+
+
+def _itself(document: Any) -> Document:
+    return document or {}
+
+
+def _nothing(_: Message) -> dict[str, str | None]:
+    return {}
+
+
+def _named(request: Message) -> dict[str, str | None]:
+    return {"endpoint": request.name, "version": request.version or None}
+
+
+def _model_named(request: Message) -> dict[str, str | None]:
+    return {"endpoint": request.model_name}
+
+
+@dataclass(frozen=True, slots=True)
+class CatalogCall:
+    """``parts`` and ``body`` are what the HTTP path and body would say; ``answer`` puts the document into the message's form."""
+
+    request: Any
+    response: Any
+    handler: Callable[[Message], catalog.Handler] | catalog.Handler
+    parts: Callable[[Message], dict[str, str | None]] = _nothing
+    body: Callable[[Message], Document] = _nothing
+    answer: Callable[[Any], Document] = _itself
+    chooses: bool = False
+    """``handler`` is a function of the message that gives the handler."""
+
+
+def _under(name: str) -> Callable[[Any], Document]:
+    return lambda document: {name: document or []}
+
+
+def _stats(request: Message) -> catalog.Handler:
+    return catalog.stats if request.name else catalog.all_stats
+
+
+def _trace(request: Message) -> catalog.Handler:
+    return catalog.unsupported("Tracing") if request.settings else catalog.constant(catalog.TRACE_OFF)
+
+
+def _logging(request: Message) -> catalog.Handler:
+    return catalog.unsupported("Changing the log's settings") if request.settings else catalog.constant(catalog.LOGGING)
+
+
+def _trace_settings(document: Document) -> Document:
+    return {"settings": {name: {"value": value if isinstance(value, list) else [value]} for name, value in document.items()}}
+
+
+def _log_settings(document: Document) -> Document:
+    kinds = {bool: "bool_param", int: "uint32_param", str: "string_param"}
+    return {"settings": {name: {kinds[type(value)]: value} for name, value in document.items()}}
+
+
+def _parameters(request: Message) -> Document:
+    return {"parameters": dict.fromkeys(request.parameters)}
+
+
+def _is_ready(handler: catalog.Handler) -> catalog.Handler:
+    """Over gRPC, not ready is an answer and no error."""
+
+    def answer(request: catalog.Request) -> Any:
+        try:
+            return handler(request)
+        except (catalog.NotReady, Unknown, OutOfService, Busy):
+            return {"ready": False}
+
+    return answer
+
+
+_MEMORY_REFUSED = catalog.unsupported("Shared memory")
+_MEMORY_NONE = catalog.constant({})
+CALLS: dict[str, CatalogCall] = {
+    "ServerLive": CatalogCall(pb.ServerLiveRequest, pb.ServerLiveResponse, catalog.live),
+    "ServerReady": CatalogCall(pb.ServerReadyRequest, pb.ServerReadyResponse, _is_ready(catalog.ready)),
+    "ModelReady": CatalogCall(pb.ModelReadyRequest, pb.ModelReadyResponse, _is_ready(catalog.model_ready), _named),
+    "ServerMetadata": CatalogCall(pb.ServerMetadataRequest, pb.ServerMetadataResponse, catalog.server),
+    "ModelMetadata": CatalogCall(pb.ModelMetadataRequest, pb.ModelMetadataResponse, catalog.metadata, _named),
+    "ModelConfig": CatalogCall(pb.ModelConfigRequest, pb.ModelConfigResponse, catalog.config, _named, answer=_under("config")),
+    "ModelStatistics": CatalogCall(pb.ModelStatisticsRequest, pb.ModelStatisticsResponse, _stats, _named, chooses=True),
+    "RepositoryIndex": CatalogCall(
+        pb.RepositoryIndexRequest, pb.RepositoryIndexResponse, catalog.index, body=lambda request: {"ready": request.ready}, answer=_under("models")
+    ),
+    "RepositoryModelLoad": CatalogCall(pb.RepositoryModelLoadRequest, pb.RepositoryModelLoadResponse, catalog.load, _model_named, _parameters),
+    "RepositoryModelUnload": CatalogCall(pb.RepositoryModelUnloadRequest, pb.RepositoryModelUnloadResponse, catalog.unload, _model_named, _parameters),
+    "SystemSharedMemoryStatus": CatalogCall(pb.SystemSharedMemoryStatusRequest, pb.SystemSharedMemoryStatusResponse, _MEMORY_NONE),
+    "SystemSharedMemoryRegister": CatalogCall(pb.SystemSharedMemoryRegisterRequest, pb.SystemSharedMemoryRegisterResponse, _MEMORY_REFUSED),
+    "SystemSharedMemoryUnregister": CatalogCall(pb.SystemSharedMemoryUnregisterRequest, pb.SystemSharedMemoryUnregisterResponse, _MEMORY_NONE),
+    "CudaSharedMemoryStatus": CatalogCall(pb.CudaSharedMemoryStatusRequest, pb.CudaSharedMemoryStatusResponse, _MEMORY_NONE),
+    "CudaSharedMemoryRegister": CatalogCall(pb.CudaSharedMemoryRegisterRequest, pb.CudaSharedMemoryRegisterResponse, _MEMORY_REFUSED),
+    "CudaSharedMemoryUnregister": CatalogCall(pb.CudaSharedMemoryUnregisterRequest, pb.CudaSharedMemoryUnregisterResponse, _MEMORY_NONE),
+    "TraceSetting": CatalogCall(pb.TraceSettingRequest, pb.TraceSettingResponse, _trace, answer=_trace_settings, chooses=True),
+    "LogSettings": CatalogCall(pb.LogSettingsRequest, pb.LogSettingsResponse, _logging, answer=_log_settings, chooses=True),
+}
+
+
+async def answer(engine: Engine, call: CatalogCall, message: Message, headers: dict[bytes, bytes]) -> Message:
+    """Give the answer's message; raises SignalboxError."""
+    request = catalog.Request(engine, headers, orjson.dumps(call.body(message)), call.parts(message))
+    handler: Any = call.handler(message) if call.chooses else call.handler
+    document = await catalog.settled(handler(request))
+    return ParseDict(call.answer(document), call.response(), ignore_unknown_fields=True)

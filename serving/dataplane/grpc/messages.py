@@ -1,0 +1,139 @@
+"""The form ``grpc`` of a call: a request message's tensors to arrays, and outputs to an answer message."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+import grpc
+import numpy as np
+
+from serving.dataplane import binary, forms, ids
+from serving.dataplane.call import Call, Head, Headers, Reply, Route
+from serving.dataplane.decode import InferRequest, OutputWish, Parameters
+from serving.dataplane.errors import BadRequest, Unsupported
+from serving.dataplane.grpc import inference_pb2 as pb
+from serving.dataplane.live import EndpointState, Slot
+from serving.dataplane.spec import Arrays, InputSpec
+from serving.dataplane.tensors import DATATYPE_OF, NUMPY_OF, Array
+
+FORM = "grpc"
+_FIELD_OF: Final = {
+    "BOOL": "bool_contents",
+    "BYTES": "bytes_contents",
+    "FP32": "fp32_contents",
+    "FP64": "fp64_contents",
+    "INT64": "int64_contents",
+    "UINT64": "uint64_contents",
+} | {f"{sign}INT{bits}": f"{sign.lower()}int_contents" for sign in ("", "U") for bits in (8, 16, 32)}
+_HEADERS: Final = frozenset(("authorization", "x-api-key", "signalbox-sticky-key", "signalbox-demo"))
+"""The metadata that are read; they mean what the HTTP headers of these names mean."""
+
+
+def headers_of(context: grpc.aio.ServicerContext) -> dict[bytes, bytes]:
+    """Give what is read of a call's metadata, as HTTP headers."""
+    return {name.encode(): value.encode() for name, value in context.invocation_metadata() or () if name in _HEADERS}
+
+
+class MessageCall(Call):
+    """A call that came as a message, of which ``body`` are the bytes. ``remaining_s`` is the time that the client gives it; None for any time."""
+
+    __slots__ = ("message", "remaining_s")
+
+    def __init__(self, message: pb.ModelInferRequest, body: bytes, context: grpc.aio.ServicerContext, reply: Reply) -> None:
+        head = Head(Route(message.model_name, message.model_version, FORM), headers_of(context))
+        super().__init__(head, body, reply)
+        self.message, self.remaining_s = message, context.time_remaining()
+
+
+def take_message(call: Call, endpoint: EndpointState) -> Slot:
+    """Read the protocol's request message, raw or typed."""
+    if not isinstance(call, MessageCall):
+        raise TypeError("only the gRPC transport makes calls of this form")
+    message = call.message
+    call.request_id = message.id or None
+    if call.remaining_s is not None:
+        call.deadline = min(call.deadline, call.received + call.remaining_s)
+    if message.parameters:
+        forms.read_parameters(call, _parameters(message.parameters))
+    if endpoint.sticky_on and call.sticky is None:
+        slot, arrays = forms.choose_by_feature(call, endpoint, lambda slot: _arrays(slot, message, endpoint.limits.max_rows))
+    else:
+        slot = forms.choose(call, endpoint, None)
+        arrays = _arrays(slot, message, endpoint.limits.max_rows)
+    call.wanted = slot.answers.wish_of(InferRequest([], outputs=[_wish(output) for output in message.outputs])) if message.outputs else None
+    return forms.fill(call, slot, arrays, render)
+
+
+forms.FORMS[FORM] = take_message
+
+
+def render(call: Call, outputs: list[Array], start: int, stop: int | None) -> tuple[Headers, bytes]:
+    """Give the answer message to rows ``start`` to ``stop`` of a batch, as bytes; tensors are always raw."""
+    slot = call.slot
+    if slot is None:
+        raise ValueError("a call without a slot was run")
+    answer = pb.ModelInferResponse(model_name=slot.endpoint_name, model_version=slot.version, id=call.request_id or "")
+    answer.parameters["prediction_id"].string_param = ids.text_of(call.id)
+    answer.parameters["slot"].string_param = slot.name
+    wanted = range(len(outputs)) if call.wanted is None else [index for index, _ in call.wanted]
+    for index in wanted:
+        array = outputs[index][start:stop]
+        answer.outputs.add(name=slot.build.outputs[index], datatype=DATATYPE_OF[array.dtype], shape=array.shape)
+        answer.raw_output_contents.append(binary.to_bytes(array))
+    return b"", answer.SerializeToString()
+
+
+def _arrays(slot: Slot, message: pb.ModelInferRequest, max_rows: int) -> Arrays:
+    model, raw = message.model_name, message.raw_input_contents
+    for tensor in message.inputs:
+        if "shared_memory_region" in tensor.parameters:
+            raise Unsupported("Shared memory is not supported. Send tensors in the request's body.")
+        if any(size < 0 for size in tensor.shape):
+            raise BadRequest(f"Input '{tensor.name}' of model '{model}': the shape {list(tensor.shape)} has a size below 0.")
+        if raw and tensor.HasField("contents"):
+            raise BadRequest(f"Input '{tensor.name}' of model '{model}' has contents beside raw_input_contents. Send all tensors in one of the two ways.")
+    if raw and len(raw) != len(message.inputs):
+        raise BadRequest(f"raw_input_contents has {len(raw)} tensors for {len(message.inputs)} inputs of model '{model}'. Send one for each, in their order.")
+
+    def content(index: int, tensor: Any, spec: InputSpec, where: str) -> Array:
+        if raw:
+            return binary.from_bytes(memoryview(raw[index]), spec.datatype, tensor.shape, where)
+        return _typed(tensor, spec.datatype, where)
+
+    return slot.spec.arrays_from(message.inputs, content, model, max_rows)
+
+
+def _typed(tensor: Any, datatype: str, where: str) -> Array:
+    """Read ``contents``, which are flat and row-major."""
+    field = _FIELD_OF.get(datatype)
+    if field is None:
+        raise BadRequest(f"{where}: {datatype} has no typed contents. Send raw_input_contents.")
+    values = list(getattr(tensor.contents, field))
+    count = int(np.prod(tensor.shape, dtype=object)) if tensor.shape else 1
+    if len(values) != count:
+        raise BadRequest(f"{where}: the shape {list(tensor.shape)} has {count} values, {field} has {len(values)}.")
+    if datatype == "BYTES":
+        values = [_text(value, index, where) for index, value in enumerate(values)]
+    try:
+        return np.array(values, dtype=NUMPY_OF[datatype]).reshape(tuple(tensor.shape))
+    except OverflowError as error:
+        raise BadRequest(f"{where}: a value does not fit {datatype}: {error}.") from None
+
+
+def _text(value: bytes, index: int, where: str) -> str:
+    try:
+        return value.decode()
+    except UnicodeDecodeError:
+        raise BadRequest(f"{where}: the string {index} is not UTF-8.") from None
+
+
+def _wish(output: Any) -> OutputWish:
+    parameters = _parameters(output.parameters)
+    if "shared_memory_region" in parameters:
+        raise Unsupported("Shared memory is not supported. Send tensors in the request's body.")
+    return OutputWish(output.name, parameters)
+
+
+def _parameters(parameters: Mapping[str, pb.InferParameter]) -> Parameters:
+    return {name: getattr(value, kind) if (kind := value.WhichOneof("parameter_choice")) else None for name, value in parameters.items()}

@@ -1,0 +1,79 @@
+"""Load and unload: passed on to the console with the caller's own key, answered when this process's routes show it.
+
+Never on the way of a prediction: an HTTP client of its own, made for the one call.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import quote
+
+import httpx
+
+from core.environment import environment
+from core.errors import SignalboxError
+from serving.dataplane.engine import Engine
+from serving.dataplane.errors import Busy, Failed, Unknown
+from serving.dataplane.live import EndpointState
+
+_ANSWER_S = 10.0
+_TABLE_S = 30.0
+_STEP_S = 0.02
+_KEYS = (b"authorization", b"x-api-key")
+
+
+class Refused(SignalboxError):
+    """What the console answered, with its own status."""
+
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(message)
+        self.status = status  # type: ignore[misc]  # of this one answer, not of the class
+
+
+async def change(engine: Engine, headers: Mapping[bytes, bytes], name: str, verb: str) -> EndpointState:
+    """Let the console ``load`` or ``unload`` the endpoint, and give its state in the first table that has it.
+
+    Raises Refused with the console's own words, Busy when the console or the table does not come.
+    """
+    revision = await _asked(headers, name, verb)
+    until = time.monotonic() + _TABLE_S
+    while time.monotonic() < until:
+        state = engine.routes.endpoints.get(name) if engine.routes else None
+        if state is None:
+            raise Unknown(f"Request for unknown model: '{name}' is not found")
+        if state.entry.revision >= revision:
+            return state
+        await asyncio.sleep(_STEP_S)
+    raise Busy(f"The console has taken the {verb} of '{name}', but this process has not its routes yet after {_TABLE_S:.0f} s. The page System shows why.")
+
+
+async def _asked(headers: Mapping[bytes, bytes], name: str, verb: str) -> int:
+    """Ask the console, and give the endpoint's revision after it."""
+    # A console that listens on every address of this machine answers on the loopback one.
+    console = environment().console_url.replace("//0.0.0.0:", "//127.0.0.1:").replace("//[::]:", "//[::1]:")
+    keys = {key: headers[key] for key in _KEYS if key in headers}
+    body = {"reason": "Asked for by the protocol's repository call."}
+    try:
+        async with httpx.AsyncClient(timeout=_ANSWER_S, trust_env=False) as client:
+            answer = await client.post(f"{console}/api/v1/endpoints/{quote(name, safe='')}/{verb}/", json=body, headers=keys)
+    except (httpx.TransportError, httpx.InvalidURL) as error:
+        raise Busy(
+            f"The console at {console} does not answer ({type(error).__name__}), and only it can {verb} '{name}'. Nothing is known to have changed."
+        ) from None
+    document = _document(answer)
+    if answer.status_code >= 400:
+        raise Refused(answer.status_code, str(document.get("detail") or f"The console answers {answer.status_code} to the {verb} of '{name}'."))
+    if not isinstance(document.get("revision"), int):
+        raise Failed(f"What answers at {console} is not Signalbox's console. Set SIGNALBOX_PUBLIC_CONSOLE_URL to its address.")
+    return int(document["revision"])
+
+
+def _document(answer: httpx.Response) -> dict[str, Any]:
+    try:
+        document = answer.json()
+    except ValueError:
+        return {}
+    return document if isinstance(document, dict) else {}
