@@ -85,6 +85,26 @@ def revoke_beyond_role_of(*, actor: Actor, person: Person) -> int:
     return _revoke_of(actor, person, f"{person.username} became {person.role}", keep=lambda key: _rights_of_scopes(key) <= rights)
 
 
+def end_scope(*, actor: Actor, endpoint: str) -> int:
+    """Take an endpoint that is being deleted out of every key, inside the caller's transaction; gives how many keys it was in.
+
+    A key for that endpoint alone is revoked: without endpoints it would be one for all of them.
+    """
+    keys = list(ApiKey.objects.select_for_update().filter(endpoints__contains=[endpoint], revoked_at=None))
+    for key in keys:
+        before = key.endpoints
+        key.endpoints = [name for name in before if name != endpoint]
+        if key.endpoints:
+            key.save(update_fields=["endpoints"])
+            _record(actor, "limit", key, after={"endpoints": key.endpoints}, reason=f"{endpoint} was deleted")
+        else:
+            key.endpoints = before
+            _revoke(actor, key, f"{endpoint} was deleted")
+    if keys:
+        _announce()
+    return len(keys)
+
+
 def actor_of_key(text: str, address: str = "") -> Actor:
     """Give the actor of a key; raises KeyNotValid. Digests are compared in constant time. One query."""
     parsed = parse(text)

@@ -53,7 +53,8 @@ def evaluate_now(*, actor: Actor, endpoint: str) -> Standing | None:
 
 def evaluate_waiting() -> int:
     """Judge every endpoint with new rows; gives how many. For the periodic task."""
-    names = list(WindowProfile.objects.filter(dirty=True).order_by("endpoint").values_list("endpoint", flat=True).distinct())
+    there = WindowProfile.objects.filter(dirty=True, endpoint__in=Endpoint.objects.values("name"))
+    names = list(there.order_by("endpoint").values_list("endpoint", flat=True).distinct())
     for name in names:
         try:
             evaluate_endpoint(name)

@@ -9,6 +9,7 @@ from django.db.models import ProtectedError
 
 from access import audit
 from access.actors import Actor
+from access.people import end_grants_on
 from access.permissions import require
 from access.rights import Right
 from registry import references
@@ -41,13 +42,14 @@ def delete_version(*, actor: Actor, model: str, version: int, reason: str = "") 
 
 
 def delete_model(*, actor: Actor, model: str, reason: str = "") -> None:
-    """Delete a model that has no versions; raises InUse while it has any."""
+    """Delete a model that has no versions, and the grants on it; raises InUse while it has any versions."""
     require(actor, Right.MODEL_DELETE, f"model:{model}")
     with transaction.atomic():
         row = model_named(model, lock=True)
         if count := row.versions.count():
             raise InUse(f"{model} has {count} versions. Delete them first, or archive the model. Nothing was changed.")
         audit.record(actor=actor, verb="delete", subject_kind="model", subject_name=model, reason=reason)
+        end_grants_on(actor=actor, subject_kind="model", subject_name=model)
         row.delete()
 
 

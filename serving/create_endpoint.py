@@ -12,7 +12,7 @@ from access.actors import Actor
 from access.permissions import require
 from access.rights import Right
 from core.errors import Conflict, Invalid
-from serving import ledger
+from serving import ledger, seal
 from serving.models import Endpoint, Slot
 from serving.policies import checked_limits, checked_log_policy, checked_log_share, checked_validation
 
@@ -32,7 +32,7 @@ def create_endpoint(
     limits: Mapping[str, Any] | None = None,
     tags: Mapping[str, str] | None = None,
 ) -> Endpoint:
-    """Create the endpoint; Invalid for a name that cannot stand in an address, Conflict if the name is taken."""
+    """Create the endpoint; Invalid for a name that cannot stand in an address, Conflict if the name is taken or its log is still being sealed."""
     require(actor, Right.ENDPOINT_CREATE)
     endpoint = Endpoint(
         name=_checked_name(name),
@@ -48,6 +48,7 @@ def create_endpoint(
     )
     with transaction.atomic():
         _insert(endpoint)
+        seal.refuse_unsealed(name)
         Slot.objects.bulk_create(Slot(endpoint=endpoint, name=slot) for slot in SLOTS)
         state = ledger.state_of(endpoint)
         ledger.record(actor=actor, endpoint=endpoint, verb="create", summary=f"{name} created, empty", before=ledger.EMPTY, after=state)

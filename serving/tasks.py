@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from celery import shared_task
 
+from core import jobs
 from serving import delete_old as old
 from serving import roll_up
+from serving import seal as sealing
 
 
 @shared_task(name="serving.tasks.roll_up_traffic")
 def roll_up_traffic() -> None:
-    """Every minute: sum what has closed, delete what is summed, forget processes that are gone."""
+    """Every minute: sum what has closed, delete what is summed, forget processes that are gone, seal what came late."""
     roll_up.roll_up_traffic()
     roll_up.delete_old_windows()
     roll_up.forget_processes()
+    sealing.seal_strays()
 
 
 @shared_task(name="serving.tasks.delete_old")
@@ -21,3 +24,9 @@ def delete_old() -> None:
     """Every hour: delete logged predictions after their retention, and then the counts of those that were lost."""
     old.delete_old()
     roll_up.delete_old_losses()
+
+
+@shared_task(name=sealing.KIND)
+def seal(job_id: str) -> None:
+    """Seal the log of the deleted endpoint that the job names."""
+    jobs.run(job_id, sealing.seal)
