@@ -12,6 +12,7 @@ from http import HTTPStatus
 from typing import Any, ClassVar
 
 import httptools
+from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from core.errors import SignalboxError
@@ -51,6 +52,26 @@ class Connection(HttpToolsProtocol):
     _head_bytes = 0
     _last_words: bytes | None = None
     _date: ClassVar[tuple[Any, bytes]] = (None, b"")
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as the base class has it
+        super().connection_made(transport)
+        self.flow = _Flow(transport, self)
+
+    def pause_writing(self) -> None:
+        """The client does not read its answers: no more of its requests are read either."""
+        super().pause_writing()
+        self.flow.pause_reading()
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        self.flow.resume_reading()
+
+    def eof_received(self) -> bool:  # type: ignore[override]  # asyncio reads the answer, though the base class gives none
+        """The client has closed its sending side: what it has asked is answered first, then the connection ends."""
+        is_waiting = self.cycle is not None and not self.cycle.response_complete and self.unfinished_body() is None
+        if is_waiting:
+            self.cycle.keep_alive = False
+        return is_waiting
 
     def on_message_begin(self) -> None:
         self._head_bytes = self.body_bytes = 0
@@ -127,6 +148,22 @@ class Connection(HttpToolsProtocol):
         is_read = self.headers is _TRAILERS and cycle.more_body and not cycle.response_complete
         return self.body_bytes if is_read else None
 
+    def awaited(self) -> object:
+        """Give what the connection waits for, equal while it is the same: the client to read, a head, a body. None: nothing, or the next request."""
+        unread = self.transport.get_write_buffer_size()
+        if unread:
+            return unread
+        if self.flow.read_paused:  # the client waits for us
+            return None
+        if self.unfinished_body() is not None:
+            return id(self.cycle)
+        return None if self.headers is _TRAILERS else id(self.headers)
+
+    @property
+    def is_unused(self) -> bool:
+        """Tell whether not one request has begun."""
+        return self.headers is None
+
     def _say_last_words(self) -> None:
         if self._last_words is not None and not self.transport.is_closing():
             self.transport.write(self._last_words)
@@ -141,7 +178,9 @@ class Connection(HttpToolsProtocol):
     def linger(self) -> None:
         """Close once the client has stopped sending, or after a second. At once, the rest of its body would be met by a reset, and the answer be lost."""
         self.transport.write_eof()
-        self.flow.resume_reading()
+        self.pipeline.clear()
+        if self.flow.read_paused:
+            self.transport.resume_reading()
         self.transport.set_protocol(_Ending(self))
 
     def fixed_headers(self) -> bytes:
@@ -151,6 +190,18 @@ class Connection(HttpToolsProtocol):
         if cls._date[0] is not current:
             cls._date = (current, b"".join(b"%b: %b\r\n" % pair for pair in current))
         return cls._date[1]
+
+
+class _Flow(FlowControl):
+    """Reads on only when no request waits for its turn and the client reads its answers: neither may pile up."""
+
+    def __init__(self, transport: asyncio.Transport, connection: Connection) -> None:
+        super().__init__(transport)
+        self._connection = connection
+
+    def resume_reading(self) -> None:
+        if not self._connection.pipeline and not self.write_paused:
+            super().resume_reading()
 
 
 class _Ending(asyncio.Protocol):

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import gc
 import logging
+import resource
 import sys
 from collections.abc import AsyncIterator
 from functools import partial
@@ -38,6 +39,9 @@ def prepare() -> None:
     # The log's thread gives way to the event loop after 2 ms instead of 5; at 0.5 ms the switching itself doubled the cost of a request.
     sys.setswitchinterval(0.002)
     gc.set_threshold(50_000, 20, 50)
+    # A connection is an open file, and so is what the log spools: 1,024, a usual soft limit, are soon used up.
+    with contextlib.suppress(ValueError, OSError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (resource.getrlimit(resource.RLIMIT_NOFILE)[1],) * 2)
 
 
 @contextlib.asynccontextmanager

@@ -233,11 +233,12 @@ class PredictProtocol(Connection):
         self.server_state.total_requests += 1
         if self.transport.is_closing():
             return
-        if not self.flow.write_paused:
-            self.flow.resume_reading()
         if self.pipeline:
-            self._start_asgi_task(*self.pipeline.pop())
+            # Not at once: of a thousand pipelined refusals each would be answered inside the one before.
+            self.loop.call_soon(self._start_asgi_task, *self.pipeline.pop())
+            self.flow.resume_reading()
             return
+        self.flow.resume_reading()
         if self._last_words is not None:
             self._say_last_words()
             return
@@ -269,16 +270,6 @@ class PredictProtocol(Connection):
         if not isinstance(exchange, Exchange):
             return super().unfinished_body()
         return None if not isinstance(exchange, Incoming) or exchange.complete else exchange.size
-
-    def pause_writing(self) -> None:
-        """The client does not read its answers: no more of its requests are read either."""
-        super().pause_writing()
-        self.flow.pause_reading()
-
-    def resume_writing(self) -> None:
-        super().resume_writing()
-        if not self.pipeline:
-            self.flow.resume_reading()
 
 
 def bound_to(engine: Engine) -> type[PredictProtocol]:

@@ -16,6 +16,7 @@ from serving.dataplane.asgi import Application
 from serving.dataplane.connection import Connection
 from serving.dataplane.engine import Engine
 from serving.dataplane.listen import Listener
+from serving.dataplane.patience import Patience
 from serving.dataplane.process import DRAIN_S, LONGEST_DRAIN_S, running_engine
 from serving.dataplane.protocol import bound_to
 
@@ -66,6 +67,7 @@ async def serve(environment: Environment, options: Options) -> None:
     async with running_engine(environment, "http") as engine:
         server = _Server(_config(engine, options, metrics.Page(engine, environment)))
         server.engine, server.loop = engine, asyncio.get_running_loop()
+        Patience(server.server_state.connections, server.loop).start()
         await server.serve(sockets=[options.sock])
 
 

@@ -97,7 +97,7 @@ class Plane:
         with (self.var_dir / "dataplane.log").open("ab") as log:
             self.process = subprocess.Popen(arguments, cwd=ROOT, env=os.environ | changes, stdout=log, stderr=log, pass_fds=shared)
         self.client = httpx.Client(base_url=self.url, headers=HEADERS, timeout=20)
-        wait_for(self.is_ready, f"readiness; its log: {self.var_dir}/dataplane.log")
+        wait_for(self.is_ready, f"readiness; its log: {self.var_dir}/dataplane.log", 60)
         return self
 
     def is_ready(self) -> bool:
