@@ -91,6 +91,7 @@ def _introduction(plan: Plan, policy: str) -> list[str]:
         f"key, validates, logs (`{policy}`) and counts; the hand-written servers do none of that. Every answer was compared with scikit-learn's",
         "(1e-5) before the first run. Memory is the sum of the proportional set sizes of all the processes of a server after its last run;",
         f"an empty Python process has {empty_process_mb():.0f} MB, and Signalbox holds all three models. Triton is not among the peers: it has no package.",
+        "Where the time of a request goes: `python -m benchmarks.profile_request`.",
         "",
     ]
 

@@ -58,22 +58,28 @@ def home(folder: Path) -> Iterator[Home]:
 
 
 def publish(place: Home, models: Sequence[BenchModel], policy: str) -> None:
+    """Store the builds, and publish their table."""
+    for model in models:
+        path = artifact_path(place.folder / "artifacts", digest_of(model.onnx))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(model.onnx)
+    document = route_table.encode(table_of(models, policy))
+    with psycopg.connect(place.url, autocommit=True) as connection:
+        connection.execute("INSERT INTO serving_publishedtable (document, published_at) VALUES (%s, now())", [document])
+
+
+def table_of(models: Sequence[BenchModel], policy: str) -> RouteTable:
     """Put every model behind an endpoint of its name, a durable one, and one without a log."""
     endpoints: list[EndpointEntry] = []
     builds: list[BuildEntry] = []
     for model in models:
         digest = digest_of(model.onnx)
-        path = artifact_path(place.folder / "artifacts", digest)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(model.onnx)
         builds.append(BuildEntry(digest=digest, kind="onnx", size_bytes=len(model.onnx), model=model.name, version=1, signature=model.signature))
         slot = SlotEntry(name="blue", build_digest=digest, model=model.name, version=1, weight=100, live=True)
         for name, log_policy in ((model.name, policy), (model.name + DURABLE, "durable"), (model.name + UNLOGGED, "off")):
             endpoints.append(EndpointEntry(id=name, name=name, revision=1, slots=(slot,), log_policy=log_policy))
     key = KeyEntry(id=KEY.id, secret_digest=secret_digest(KEY.secret), name="bench", scopes=("predict",))
-    document = RouteTable(revision=1, published_at=time.time(), endpoints=tuple(endpoints), builds=tuple(builds), keys=(key,))
-    with psycopg.connect(place.url, autocommit=True) as connection:
-        connection.execute("INSERT INTO serving_publishedtable (document, published_at) VALUES (%s, now())", [route_table.encode(document)])
+    return RouteTable(revision=1, published_at=time.time(), endpoints=tuple(endpoints), builds=tuple(builds), keys=(key,))
 
 
 def tensor_json(model: BenchModel) -> bytes:
