@@ -33,7 +33,7 @@ app.conf.update(
     task_ignore_result=True,
     task_publish_retry=False,
     task_reject_on_worker_lost=True,
-    task_routes={"registry.tasks.check_version": {"queue": "sandbox"}},
+    task_routes={"registry.tasks.check_version": {"queue": "sandbox"}, "registry.tasks.compare_answers": {"queue": "sandbox"}},
     task_soft_time_limit=900,
     task_time_limit=960,
     timezone="UTC",

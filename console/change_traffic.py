@@ -155,7 +155,8 @@ def _deploy_sheet(request: HttpRequest, actor: Actor, name: str, wrong: Signalbo
     detail = endpoint_detail(name)
     ready = Version.objects.filter(state=Version.State.READY, archived_at=None, model__archived_at=None, builds__isnull=False)
     rows = ready.select_related("model").distinct().order_by("-id")[:_MOST_VERSIONS]
-    versions = [(f"{version.model.name}/{version.number}", str(version)) for version in rows]
+    here = {slot.model for slot in detail.slots if slot.model}
+    versions = [(f"{version.model.name}/{version.number}", str(version)) for version in sorted(rows, key=lambda version: version.model.name not in here)]
     asked = request.POST.get("version") or request.GET.get("version") or (versions[0][0] if versions else "")
     if asked and asked not in dict(versions):
         versions.insert(0, (asked, asked.replace("/", " v")))

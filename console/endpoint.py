@@ -25,6 +25,7 @@ from serving.queries.traffic import WINDOWS
 PRESETS = (1, 5, 10, 25, 50, 100)
 HOURS = 24
 _ACTIVITY = 6
+_WINDOW_WORDS = {"15m": "15 min", "1h": "1 h", "6h": "6 h", "24h": "24 h"}
 _RECENT_COLUMNS = 8
 
 
@@ -37,9 +38,9 @@ def view(request: HttpRequest, name: str) -> HttpResponse:
     known = _known(detail)
     context = shown(actor, detail) | traffic_context(detail, _summary(detail)) | _side(detail, known)
     context |= {
-        "windows": tuple(WINDOWS),
+        "windows": [(window, _WINDOW_WORDS[window]) for window in WINDOWS],
         "window": _window(request),
-        "drift": tile(lambda: monitored.drift_overview(name, hours=HOURS, known=known)),
+        "drift": tile(lambda: monitored.drift_overview(name, hours=HOURS, known=known, fine_when_young=True)),
         "recent": _RECENT_COLUMNS,
     }
     return render(request, "endpoint/page.html", context)

@@ -50,7 +50,7 @@ def series(request: HttpRequest, name: str, key: str, chart: str) -> HttpRespons
     detail = feature_detail(name, key, hours=_hours(request))
     trend = detail.trend
     marks = marks_of(changes_since(name, trend.t[0])) if trend.t else []
-    return JsonResponse({"t": [moment.timestamp() for moment in trend.t], "lines": _lines(detail, chart), "marks": marks, "step": 3600})
+    return JsonResponse({"t": [moment.timestamp() for moment in trend.t], "lines": _lines(detail, chart), "marks": marks, "step": trend.step_s})
 
 
 @page

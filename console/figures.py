@@ -66,11 +66,16 @@ def _delta(sort: _Sort, now: float, before: float | None) -> tuple[str, str]:
     if before is None or (not before and not sort.in_points):
         return "", ""
     change = now - before
-    text = f"{_signed(change, 2)} pt" if sort.in_points else f"{_signed(100 * change / before, 0)} %"
+    text = f"{_signed(change, 2)} pt" if sort.in_points else _relative(now / before)
     large = abs(change) > (0.1 if sort.in_points else 0.1 * before) + _SAME
     if sort.less_is_better is None or not large:
         return text, ""
     return text, "good" if (change < 0) == sort.less_is_better else "bad"
+
+
+def _relative(times: float) -> str:
+    """Write a change in percent; from three times on in times, which reads easier than +741 %."""
+    return f"{times:,.{0 if times >= 10 else 1}f} times" if times >= 3 else f"{_signed(100 * (times - 1), 0)} %"
 
 
 def _signed(value: float, places: int) -> str:

@@ -22,7 +22,7 @@ from monitoring import queries
 from monitoring.evaluate import evaluate_now
 from monitoring.faults import faults_of
 from monitoring.models import Rule, Verdict
-from monitoring.queries.shapes import DriftCell, DriftGrid, DriftRow, Mark, PerformanceLine, PerformanceSummary
+from monitoring.queries.shapes import DriftCell, DriftGrid, DriftRow, Mark, PerformanceLine, PerformanceSummary, QualityRow
 from monitoring.rules import RANGES, change_rule, rule_of
 from serving.queries import endpoint_detail, endpoints_page
 
@@ -77,12 +77,14 @@ def endpoint(request: HttpRequest, name: str) -> HttpResponse:
     require(actor, Right.ENDPOINT_VIEW, f"endpoint:{name}")
     detail = endpoint_detail(name)
     hours, version = _hours(request), _version(request)
-    grid = tile(lambda: queries.drift_overview(name, hours=hours, version=version))
+    grid = tile(lambda: queries.drift_overview(name, hours=hours, version=version, fine_when_young=hours == 24))
     context: dict[str, Any] = {"name": name, "detail": detail, "hours": str(hours), "version": version, "grid": grid, "tones": VERDICT_TONES}
     if grid.value is not None:
         context |= _heat(grid.value)
     context |= {"performance": tile(lambda: _performance(name, hours)), "quality": tile(lambda: queries.data_quality(name, hours, version=version))}
     context |= {"faults": tile(lambda: faults_of(name))}
+    rows = context["quality"].value.rows if context["quality"].value else ()
+    context |= {"odd": [row for row in rows if _is_odd(row)], "plain": [row for row in rows if not _is_odd(row)]}
     context |= {"false_alarms": tile(lambda: queries.false_alarms(name))}
     context |= {"first_request": f"curl -H 'Authorization: Bearer <key>' {settings.ENVIRONMENT.predict_url}/v2/models/{name}"}
     context |= {"outcome_command": _OUTCOMES.format(console=settings.ENVIRONMENT.console_url)}
@@ -129,6 +131,10 @@ def rules(request: HttpRequest, name: str) -> HttpResponse:
     except SignalboxError as refusal:
         return _rules(request, name, refusal)
     return done(request, f"The limits of {name} hold from the next evaluation.", "monitoring-rules", name)
+
+
+def _is_odd(row: QualityRow) -> bool:
+    return bool(row.missing or row.reference_missing or row.infinite or row.below or row.above or row.unseen)
 
 
 def level_of(cell: DriftCell | None) -> str:

@@ -36,6 +36,7 @@ urlpatterns: list[URLPattern] = [
     path("models/<str:name>/delete/", model.delete, name="model-delete"),
     path("models/<str:name>/aliases/", model.aliases, name="model-aliases"),
     path("models/<str:name>/compare/", compare.compare, name="compare"),
+    path("models/<str:name>/compare/answers/", compare.answers, name="compare-answers"),
     path("models/<str:name>/<int:number>/", version.version, name="version"),
     path("models/<str:name>/<int:number>/checklist/", version.checklist, name="version-checklist"),
     path("models/<str:name>/<int:number>/retry/", version.retry, name="version-retry"),

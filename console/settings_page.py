@@ -13,6 +13,7 @@ from access.permissions import require
 from access.requests import request_actor
 from access.rights import Right
 from console.answers import page
+from console.templatetags.formats import size
 from core.environment import Environment, environment
 
 _SECRET = {"secret_key"}
@@ -55,6 +56,8 @@ def _shown(name: str, value: object) -> str:
         return _without_password(str(value)) if value else "embedded"
     if isinstance(value, bool):
         return "yes" if value else "no"
+    if name.endswith("_bytes") and isinstance(value, int):
+        return f"{value} ({size(value)})"
     return str(value) if value != "" else "not set"
 
 

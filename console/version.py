@@ -16,6 +16,7 @@ from access.queries import AuditFilter, audit_page
 from access.requests import request_actor
 from access.rights import Right
 from console.answers import answer, done, page
+from console.templatetags.formats import size
 from console.texts import lines_of, numbers_of, pairs_of
 from core.errors import SignalboxError
 from registry.archive import archive_version
@@ -29,7 +30,9 @@ from registry.recheck import recheck_version
 from serving.models import Endpoint
 from serving.queries import endpoints_with_version
 
-_ENDPOINTS = 50
+_ENDPOINTS = 20
+_BUILD_TITLES = {"onnx": "ONNX build", "onnx-int8": "ONNX build, 8 bits", "native": "Native build"}
+_REPORT_TITLES = {"opset": "ONNX opset", "ir_version": "ONNX format version", "size_bytes": "Size of the build"}
 _FILE_TITLES = {"original": "Model as uploaded", "sample": "Training sample", "reference": "Reference rows"}
 
 
@@ -56,8 +59,9 @@ def version(request: HttpRequest, name: str, number: int) -> HttpResponse:
     context: dict[str, Any] = {"version": row, "signature": detail.signature, "aliases": detail.aliases, "subject": str(row)}
     context |= {"agreement": agreement, "timings": timings, "report": report, "files": _files(detail), "can_retry": _can_retry(actor, detail)}
     context |= {"servable": bool(detail.builds) and row.state == Version.State.READY and not row.archived_at and not row.model.archived_at}
-    context |= {"serving": endpoints_with_version(name, number).get(number, []), "previous": _previous(row)}
-    context |= {"endpoints": list(Endpoint.objects.order_by("name").values_list("name", flat=True)[:_ENDPOINTS])}
+    serving = endpoints_with_version(name)
+    context |= {"serving": serving.get(number, []), "previous": _previous(row)}
+    context |= {"endpoints": _targets([endpoint for slots in serving.values() for endpoint, _ in slots])}
     context |= {"entries": audit_page(AuditFilter(subject_kind="version", subject_name=str(row)), limit=6).results}
     context |= {"may_download": actor.may(Right.MODEL_DOWNLOAD, f"model:{name}")}
     context |= {"deploy_command": f"signalbox deploy {(context['endpoints'] or ['my-endpoint'])[0]} {name} {number}"}
@@ -147,13 +151,20 @@ def delete(request: HttpRequest, name: str, number: int) -> HttpResponse:
     return _confirm(request, row, context)
 
 
+def _targets(own: list[str]) -> list[str]:
+    """Give the endpoints where the version fits: those that hold another version of its model, then those that are empty. One query."""
+    first = sorted(set(own))
+    empty = Endpoint.objects.exclude(name__in=first).exclude(slots__build__isnull=False).order_by("name").values_list("name", flat=True)
+    return [*first, *empty[:_ENDPOINTS]]
+
+
 def _report(conversion: dict[str, Any]) -> tuple[dict[str, Any], list[tuple[str, float]], list[tuple[str, str]]]:
     """Take the conversion report apart: agreement, times of one row in ms, and the rest as words."""
     agreement = conversion.get("agreement") or {}
     times = conversion.get("single_row_ms") or {}
     timings = [(key, value) for key, value in times.items() if isinstance(value, int | float)] if isinstance(times, dict) else [("ONNX", times)]
     rest = {key: value for key, value in conversion.items() if key not in {"agreement", "single_row_ms"} and value not in (None, "", {}, [])}
-    return agreement, timings, [(key.replace("_", " ").capitalize(), _words(key, value)) for key, value in rest.items()]
+    return agreement, timings, [(_REPORT_TITLES.get(key) or key.replace("_", " ").capitalize(), _words(key, value)) for key, value in rest.items()]
 
 
 def _words(key: str, value: Any) -> str:
@@ -161,12 +172,15 @@ def _words(key: str, value: Any) -> str:
         return ", ".join(f"{name} {_words('', inner)}" for name, inner in value.items())
     if isinstance(value, list):
         return ", ".join(_words("", inner) for inner in value)
-    return f"{value:,} bytes" if key.endswith(("size", "bytes")) and isinstance(value, int) else str(value)
+    return size(value) if key.endswith(("size", "bytes")) and isinstance(value, int) else str(value)
 
 
 def _files(detail: VersionDetail) -> list[FileRow]:
     kept = [FileRow(_FILE_TITLES[file.role], file.role, file.filename, file.digest, file.size_bytes) for file in detail.artifacts]
-    built = [FileRow(f"Build {build.kind}", build.kind, "answers predictions", build.digest, build.size_bytes) for build in detail.builds]
+    built = [
+        FileRow(_BUILD_TITLES.get(build.kind, f"Build {build.kind}"), build.kind, "answers predictions", build.digest, build.size_bytes)
+        for build in detail.builds
+    ]
     return kept + built
 
 

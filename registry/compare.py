@@ -1,9 +1,13 @@
-"""Compares two versions of a model: metrics, columns, size, speed. What they predict is compared by whoever serves them."""
+"""Compares two versions of a model: metrics, columns, size, speed, and what ``compare_answers`` found of their answers."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
+import msgspec
+
+from registry.answers import Answers, turned
+from registry.models import AnswerComparison, Artifact
 from registry.queries import VersionDetail, version_detail
 from registry.signature import Feature, Signature
 
@@ -32,26 +36,71 @@ class ColumnChange:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Comparison:
-    """Version ``a`` against ``b``. ``blocks`` says why ``b`` cannot replace ``a`` at an endpoint; empty if it can."""
+    """Version ``a`` against ``b``. ``blocks`` says why ``b`` cannot replace ``a`` at an endpoint; empty if it can.
+
+    ``answers_state`` is ``none`` (nobody asked yet), ``comparing``, ``done``, ``failed`` or
+    ``impossible``; ``answers_reason`` says why of the last two. ``sample_number`` is the version on whose sample rows both answer.
+    """
 
     a: VersionDetail
     b: VersionDetail
     metrics: list[MetricChange]
     columns: list[ColumnChange]
     blocks: list[str]
+    answers_state: str
+    answers_reason: str
+    answers: Answers | None
+    sample_number: int | None
 
 
 def compare(model: str, a: int, b: int) -> Comparison:
-    """Compare versions ``a`` and ``b``; raises VersionNotFound. Eight queries."""
+    """Compare versions ``a`` and ``b``; raises VersionNotFound. Nine queries."""
     first, second = version_detail(model, a), version_detail(model, b)
     columns = column_changes(first.signature, second.signature)
+    state, reason, answers = _answers(first, second)
+    owner = sample_of(first, second)
     return Comparison(
         a=first,
         b=second,
         metrics=metric_changes(first.version.metrics, second.version.metrics),
         columns=columns,
         blocks=[*_unready(first, second), *(f"{change.name}: {change.text or change.change}" for change in columns if change.change != "same")],
+        answers_state=state,
+        answers_reason=reason,
+        answers=answers,
+        sample_number=owner.version.number if owner else None,
     )
+
+
+def sample_of(a: VersionDetail, b: VersionDetail) -> VersionDetail | None:
+    """Give the version on whose sample rows both answer: the newer one that has some."""
+    newest_first = sorted((a, b), key=lambda detail: -detail.version.number)
+    return next((detail for detail in newest_first if any(artifact.role == Artifact.Role.SAMPLE for artifact in detail.artifacts)), None)
+
+
+def obstacle(a: VersionDetail, b: VersionDetail) -> str:
+    """Say why the answers of both cannot be compared; empty if they can."""
+    if a.version.number == b.version.number:
+        return "It is one and the same version."
+    for detail in (a, b):
+        if detail.build is None or detail.signature is None:
+            return f"v{detail.version.number} has no build to run."
+    if any(change.change != "same" for change in column_changes(a.signature, b.signature)):
+        return "They take different columns."
+    return "" if sample_of(a, b) else "Neither was registered with sample rows."
+
+
+def _answers(a: VersionDetail, b: VersionDetail) -> tuple[str, str, Answers | None]:
+    """Give state, reason and result of the comparison of answers, turned so that ``a`` comes first. One query at most."""
+    reason = obstacle(a, b)
+    if reason:
+        return "impossible", reason, None
+    older, newer = sorted((a.version, b.version), key=lambda version: version.number)
+    row = AnswerComparison.objects.filter(older=older, newer=newer).first()
+    if row is None:
+        return "none", "", None
+    found = msgspec.convert(row.result, Answers) if row.result else None
+    return row.state, row.failure, turned(found) if found and older is b.version else found
 
 
 def metric_changes(a: dict[str, float], b: dict[str, float]) -> list[MetricChange]:

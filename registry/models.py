@@ -136,3 +136,27 @@ class Alias(models.Model):
 
     def __str__(self) -> str:
         return f"{self.name} of {self.model}"
+
+
+class AnswerComparison(models.Model):
+    """How far two versions answer the same sample rows alike. Versions never change, so it is found once."""
+
+    class State(models.TextChoices):
+        COMPARING = "comparing"
+        DONE = "done"
+        FAILED = "failed"
+
+    id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
+    older = models.ForeignKey(Version, on_delete=models.CASCADE, related_name="+")
+    newer = models.ForeignKey(Version, on_delete=models.CASCADE, related_name="+")
+    state = models.CharField(max_length=16, choices=State.choices, default=State.COMPARING)
+    result = models.JSONField(null=True, blank=True, help_text="registry.answers.Answers as JSON, a being the older version.")
+    failure = models.TextField(blank=True, help_text="Why there is no result; empty otherwise.")
+    created_at = models.DateTimeField(default=now)
+    ended_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["older", "newer"], name="answer_comparison_unique")]
+
+    def __str__(self) -> str:
+        return f"{self.older} and v{self.newer.number}"

@@ -9,6 +9,7 @@ from celery import shared_task
 from core import jobs
 from registry.check import check_version as check
 from registry.collect import collect_leftovers as collect
+from registry.compare_answers import run_comparison
 
 
 @shared_task(name="registry.tasks.check_version")
@@ -21,3 +22,9 @@ def check_version(job_id: str) -> None:
 def collect_leftovers() -> None:
     """Every few minutes: a part of what killed processes left goes away."""
     collect()
+
+
+@shared_task(name="registry.tasks.compare_answers")
+def compare_answers(job_id: str) -> None:
+    """Compare what two versions answer, in the sandbox's own queue."""
+    jobs.run(job_id, lambda job: run_comparison(UUID(job.subject), job))

@@ -12,12 +12,12 @@ from config.cli.session import Session, connected
 @click.option("--hours", default=24, show_default=True)
 @connected
 def drift(session: Session, endpoint: str, hours: int) -> None:
-    """Show how far the features of ENDPOINT have moved from the reference."""
+    """Show how far the features of ENDPOINT have moved from the reference. LIMIT is the PSI from which on it is more than chance."""
     grid = session.api.get(f"endpoints/{endpoint}/drift/", hours=hours)
     if session.as_json:
         session.show(grid, "")
         return
-    columns = {"feature": "FEATURE", "verdict": "VERDICT", "psi": "PSI", "threshold": "LIMIT", "n": "ROWS", "importance": "IMPORTANCE", "text": "WHY"}
+    columns = {"feature": "FEATURE", "verdict": "VERDICT", "psi": "PSI", "limit": "LIMIT", "n": "ROWS", "importance": "IMPORTANCE", "text": "WHY"}
     session.table(grid.get("rows", []), columns, f"No drift of {endpoint} is known yet: it needs traffic for some minutes.")
 
 

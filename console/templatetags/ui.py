@@ -18,7 +18,10 @@ from core.clock import now
 
 register = template.Library()
 register.filter("number", formats.number)
+register.filter("change_to", formats.signed_change)
+register.filter("points", formats.points)
 register.filter("percent", formats.percent)
+register.filter("share", formats.share)
 register.filter("ms", formats.ms)
 register.filter("bytes", formats.size)
 register.filter("duration", formats.duration)
@@ -201,6 +204,13 @@ def time_ago(moment: datetime | float | None) -> SafeString:
     )
 
 
+@register.simple_tag
+def window_head(start: datetime, step_s: int) -> SafeString:
+    """Write the head of a column of windows; what there is no room for is still read out."""
+    label = formats.window_label(start, step_s)
+    return format_html('<span class="tick">{}</span>', label) if label else format_html('<span class="sr">{}</span>', f"{start.astimezone(UTC):%H:%M}")
+
+
 @register.filter
 def utc(moment: datetime | None) -> str:
     """Write a moment in full: ``2026-11-22 14:05:09 UTC``."""
@@ -229,6 +239,12 @@ def short(digest: str | None) -> str:
 def item(mapping: Mapping[str, Any] | None, key: str) -> Any:
     """Look up a key that is a variable."""
     return None if mapping is None else mapping.get(key)
+
+
+@register.filter
+def verb_words(verb: str) -> str:
+    """Write the verb of an audit entry as words: ``Sign in``."""
+    return verb.rpartition(".")[2].replace("_", " ").capitalize()
 
 
 @register.filter

@@ -13,7 +13,7 @@ from django.db.models import Q
 
 from core.clock import now
 from monitoring import drift
-from monitoring.bins import ReferenceDocument
+from monitoring.bins import FeatureReference, ReferenceDocument
 from monitoring.find_drift import recent_versions
 from monitoring.models import LENGTH, DriftResult, Level, Reference, Rule, Verdict
 from monitoring.queries.shapes import DriftCell, DriftGrid, DriftRow, ReferenceInfo
@@ -28,6 +28,7 @@ _TEXT = {
     Verdict.TOO_FEW: "Not enough data yet.",
     Verdict.NO_DATA: "Nothing was predicted in these hours.",
 }
+_FINE_COLUMNS = 24
 _LEVEL_NAMES = {Level.FIVE_MINUTES: "5 minutes", Level.HOUR: "hour", Level.DAY: "day"}
 
 
@@ -57,21 +58,25 @@ def known_of(endpoint: str) -> Known:
     return Known(rule_of(endpoint), recent_versions(endpoint, now()))
 
 
-def drift_overview(endpoint: str, hours: int = 24, *, version: int | None = None, known: Known | None = None) -> DriftGrid:
+def drift_overview(endpoint: str, hours: int = 24, *, version: int | None = None, known: Known | None = None, fine_when_young: bool = False) -> DriftGrid:
     """Give the grid of ``hours`` hours up to now (at most 168), of ``version`` or the live one.
 
-    Five queries, three with ``known``; fewer when there is nothing to show.
+    With ``fine_when_young`` a version without traffic before the last two hours is shown in the
+    5-minute windows of these two. Five queries, three with ``known``; fewer when there is nothing to show.
     """
     at, known = now(), known or known_of(endpoint)
     rule = known.rule
-    starts = _hours(at, min(max(1, hours), 168))
+    starts = _starts(at, min(max(1, hours), 168), Level.HOUR)
     chosen = choose(endpoint, version, rule, at, windows=known.windows)
     if chosen is None:
         return _empty(endpoint, starts, rule)
     reference = reference_for(endpoint, chosen.model, chosen.version)
-    results = _results(endpoint, chosen, starts[0])
+    level = Level.HOUR
+    if fine_when_young and _is_young(chosen, known, at):
+        level, starts = Level.FIVE_MINUTES, _starts(at, _FINE_COLUMNS, Level.FIVE_MINUTES)
+    results = _results(endpoint, chosen, starts[0], level)
     document = document_of(reference) if reference else None
-    rows = _rows(chosen, results, document, rule, starts)
+    rows = _rows(chosen, results, document, rule, starts, level)
     verdict = max((row.verdict for row in rows if not row.muted), key=_rank, default=Verdict.TOO_FEW if chosen.newest else Verdict.NO_DATA)
     return DriftGrid(
         endpoint=endpoint,
@@ -79,6 +84,7 @@ def drift_overview(endpoint: str, hours: int = 24, *, version: int | None = None
         version=chosen.version,
         versions=chosen.versions,
         hours=starts,
+        step_s=int(LENGTH[level].total_seconds()),
         rows=rows,
         verdict=str(verdict),
         text=_sentence(verdict, rows, chosen, rule, has_reference=reference is not None),
@@ -111,9 +117,15 @@ def output_psi(endpoint: str, versions: Collection[tuple[str, int]], *, known: K
     return found
 
 
-def _hours(at: datetime, hours: int) -> tuple[datetime, ...]:
-    newest = start_of(at, Level.HOUR)
-    return tuple(newest - timedelta(hours=back) for back in range(hours - 1, -1, -1))
+def _starts(at: datetime, windows: int, level: Level) -> tuple[datetime, ...]:
+    newest = start_of(at, level)
+    return tuple(newest - back * LENGTH[level] for back in range(windows - 1, -1, -1))
+
+
+def _is_young(chosen: Chosen, known: Known, at: datetime) -> bool:
+    """Tell whether all the known traffic of the version came within the hours of the fine columns."""
+    hours = [start for level, start, _ in known.windows.get((chosen.model, chosen.version), []) if level == Level.HOUR]
+    return bool(hours) and min(hours) >= start_of(_starts(at, _FINE_COLUMNS, Level.FIVE_MINUTES)[0], Level.HOUR)
 
 
 def choose(
@@ -140,19 +152,21 @@ def choose(
     return Chosen(key[0], key[1], tuple(sorted({number for _, number in keys}, reverse=True)), level, tuple(starts), size, newest)
 
 
-def _results(endpoint: str, chosen: Chosen, since: datetime) -> list[DriftResult]:
-    """Give the hours of the grid and the newest judged windows, in one query."""
-    wanted = Q(level=Level.HOUR, start_at__gte=since)
+def _results(endpoint: str, chosen: Chosen, since: datetime, level: Level) -> list[DriftResult]:
+    """Give the windows of the grid and the newest judged ones, in one query."""
+    wanted = Q(level=level, start_at__gte=since)
     if chosen.level and chosen.starts:
         wanted |= Q(level=chosen.level, start_at=chosen.starts[0])
     return list(DriftResult.objects.filter(wanted, endpoint=endpoint, model=chosen.model, version=chosen.version))
 
 
-def _rows(chosen: Chosen, results: list[DriftResult], document: ReferenceDocument | None, rule: Rule, starts: tuple[datetime, ...]) -> tuple[DriftRow, ...]:
+def _rows(
+    chosen: Chosen, results: list[DriftResult], document: ReferenceDocument | None, rule: Rule, starts: tuple[datetime, ...], level: Level
+) -> tuple[DriftRow, ...]:
     cells: dict[str, dict[datetime, DriftResult]] = defaultdict(dict)
     current: dict[str, DriftResult] = {}
     for result in results:
-        if result.level == Level.HOUR:
+        if result.level == level:
             cells[result.feature][result.start_at] = result
         if chosen.level and chosen.starts and (result.level, result.start_at) == (chosen.level, chosen.starts[0]):
             current[result.feature] = result
@@ -195,12 +209,18 @@ def row_of(key: str, result: DriftResult | None, document: ReferenceDocument | N
         ks=result.ks if result and judged else None,
         statistic=result.statistic if result and judged else None,
         threshold=result.threshold if result and judged else None,
+        limit=_limit(result, feature, rule) if result and judged and feature else None,
         calibrated=bool(result and result.calibrated),
         verdict=result.verdict if result else Verdict.NO_DATA.value,
         text=_result_text(result, rule) if result else "no data",
         muted=key in rule.muted_features,
         cells=cells,
     )
+
+
+def _limit(result: DriftResult, reference: FeatureReference, rule: Rule) -> float:
+    """Give the PSI at which the window would alarm."""
+    return drift.psi_limit(result.threshold or 0.0, result.n, reference.profile.n, rule.minimum_psi)
 
 
 def _worst_first(row: DriftRow) -> tuple[float, ...]:
@@ -252,7 +272,9 @@ def promise_of(rule: Rule, level: int, *, calibrated: bool) -> str:
 def _span(days: float) -> str:
     if days >= 730:
         return f"{days / 365:.0f} years"
-    return f"{days / 7:.0f} weeks" if days >= 14 else f"{days:.0f} days"
+    if days >= 14:
+        return f"{days / 7:.0f} weeks"
+    return f"{days:.0f} days" if days >= 2 else f"{max(1, round(days * 24))} hours"
 
 
 def _importance_text(document: ReferenceDocument | None) -> str:
@@ -268,6 +290,7 @@ def _empty(endpoint: str, starts: tuple[datetime, ...], rule: Rule) -> DriftGrid
         version=None,
         versions=(),
         hours=starts,
+        step_s=3600,
         rows=(),
         verdict=Verdict.NO_DATA.value,
         text=_TEXT[Verdict.NO_DATA],

@@ -17,6 +17,7 @@ from registry.models import Version
 from serving.models import LedgerEntry
 
 _LONGEST_FINE = 6
+_YOUNG = timedelta(hours=3)
 _LONGEST_HOURLY = 24 * 14
 _Key = tuple[str, int]
 
@@ -28,11 +29,18 @@ def marks_of(endpoint: str, since: datetime, until: datetime | None = None) -> t
 
 
 def performance_series(endpoint: str, hours: int = 24) -> PerformanceSeries:
-    """Give the headline metric per version and window: 5 minutes up to 6 h, hours up to 14 days, then days. Five queries."""
+    """Give the headline metric per version and window: 5 minutes up to 6 h, hours up to 14 days, then days.
+
+    While the first outcomes are younger than three hours, windows of 5 minutes. Six queries.
+    """
     at, rule = now(), rule_of(endpoint)
     level = Level.FIVE_MINUTES if hours <= _LONGEST_FINE else Level.HOUR if hours <= _LONGEST_HOURLY else Level.DAY
     since = start_of(at - timedelta(hours=hours), level)
     windows = _windows(endpoint, level, since)
+    first = min((start for one in windows.values() for start in one), default=at)
+    if level == Level.HOUR and at - first < _YOUNG:
+        level = Level.FIVE_MINUTES
+        windows = _windows(endpoint, level, since)
     predicted = rows_predicted(endpoint, level, since)
     starts = tuple(sorted({start for one in windows.values() for start in one} | {start for _, _, start in predicted}))
     versions = _versions({*windows})

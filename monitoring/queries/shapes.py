@@ -44,6 +44,8 @@ class DriftRow:
     ks: float | None
     statistic: float | None
     threshold: float | None
+    limit: float | None
+    """The PSI at which this window would alarm: ``threshold`` is of the statistic, not of the PSI."""
     calibrated: bool
     verdict: str
     text: str
@@ -65,6 +67,8 @@ class DriftGrid:
     version: int | None
     versions: tuple[int, ...]
     hours: tuple[datetime, ...]
+    """Where the windows of the cells begin; ``step_s`` is their length."""
+    step_s: int
     rows: tuple[DriftRow, ...]
     verdict: str
     text: str
@@ -92,6 +96,7 @@ class Histogram:
 class Trend:
     """PSI per window in event order; None without enough rows. ``limit`` is the PSI at which the window would alarm."""
 
+    step_s: int
     t: tuple[datetime, ...]
     psi: tuple[float | None, ...]
     limit: tuple[float | None, ...]

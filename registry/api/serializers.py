@@ -194,8 +194,33 @@ class ColumnChangeOut(serializers.Serializer[Any]):
     text = serializers.CharField()
 
 
+class PairOut(serializers.Serializer[Any]):
+    name = serializers.CharField()
+    a = serializers.FloatField()
+    b = serializers.FloatField()
+
+
+class AnswersOut(serializers.Serializer[Any]):
+    """``agreeing`` of ``rows`` answers are the same; ``shift`` is half the summed differences of ``shares``, 0 to 1."""
+
+    verdict = serializers.ChoiceField(choices=["same", "close", "different"])
+    kind = serializers.ChoiceField(choices=["classes", "numbers"])
+    rows = serializers.IntegerField()
+    agreeing = serializers.IntegerField()
+    mean_difference = serializers.FloatField(allow_null=True)
+    largest_difference = serializers.FloatField(allow_null=True)
+    shift = serializers.FloatField()
+    shares = PairOut(many=True)
+    numbers = PairOut(many=True)
+
+
 class ComparisonOut(serializers.Serializer[Any]):
-    """``blocks`` says why b cannot replace a at an endpoint; empty if it can."""
+    """``blocks`` says why b cannot replace a at an endpoint; empty if it can. ``answers`` is there once ``answers_state`` is ``done``."""
+
+    answers_state = serializers.ChoiceField(choices=["none", "comparing", "done", "failed", "impossible"])
+    answers_reason = serializers.CharField()
+    answers = AnswersOut(allow_null=True)
+    sample_number = serializers.IntegerField(allow_null=True)
 
     metrics = MetricChangeOut(many=True)
     columns = ColumnChangeOut(many=True)

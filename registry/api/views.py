@@ -23,6 +23,7 @@ from core.errors import TooLarge
 from registry import aliases, archive, delete, download, edit, find, queries
 from registry.api import serializers
 from registry.compare import compare
+from registry.compare_answers import compare_answers
 from registry.models import Version
 from registry.recheck import recheck_version
 from registry.register import register_version
@@ -189,6 +190,12 @@ class CompareView(APIView):
     @extend_schema(parameters=[serializers.CompareIn], responses=serializers.ComparisonOut, summary="Compare two versions", tags=["versions"])
     def get(self, request: Request, name: str) -> Response:
         return Response(serializers.ComparisonOut(compare(name, **parameters_of(request, serializers.CompareIn))).data)
+
+    @extend_schema(request=serializers.CompareIn, responses={202: serializers.ComparisonOut}, summary="Compare the answers of two versions", tags=["versions"])
+    def post(self, request: Request, name: str) -> Response:
+        wanted = body_of(request, serializers.CompareIn)
+        compare_answers(actor=request_actor(request), model=name, **wanted)
+        return Response(serializers.ComparisonOut(compare(name, **wanted)).data, status=202)
 
 
 def _version(version: Version, status: int = 200) -> Response:

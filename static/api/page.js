@@ -1,10 +1,20 @@
-// Starts Swagger UI on the element that names the schema; adds the CSRF token to what the session sends.
+// Starts Swagger UI on the element that names the schema: in the page's theme, with the CSRF token on what the session sends.
 const root = document.getElementById("swagger-ui");
 const address = new URL(root.dataset.schema, location.href);
+const darkByNature = matchMedia("(prefers-color-scheme: dark)");
+
+function followTheme() {
+  const chosen = document.documentElement.dataset.theme;
+  document.documentElement.classList.toggle("dark-mode", chosen ? chosen === "dark" : darkByNature.matches);
+}
+followTheme();
+document.addEventListener("theme", followTheme);
+darkByNature.addEventListener("change", followTheme);
+
 SwaggerUIBundle({
   url: address.href,
   domNode: root,
-  deepLinking: true,
+  deepLinking: false, // its links would lie inside buttons
   filter: true,
   docExpansion: "list",
   validatorUrl: null,
@@ -14,5 +24,8 @@ SwaggerUIBundle({
       request.headers["X-CSRFToken"] = root.dataset.csrfToken;
     }
     return request;
+  },
+  onComplete() {
+    document.getElementById("operations")?.setAttribute("role", "group"); // a second <main> inside the page's own
   },
 });

@@ -6,8 +6,7 @@ const tokens = () => {
 };
 const fade = (rgb, alpha) => rgb.replace("rgb(", "rgba(").replace(")", `, ${alpha})`);
 
-function layout(c, extra = {}, t = []) {
-  const range = t.length > 1 ? [t[0], t.at(-1)] : undefined;
+function layout(c, extra = {}, range = undefined) {
   return {
     margin: { l: 34, r: 8, t: 20, b: 22 },
     paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)",
@@ -34,9 +33,12 @@ function labels(marks, t, c) {
     else groups.push({ at: mark.t, texts: [mark.text] });
   }
   return groups.map(({ at, texts }) => {
-    const text = texts.length > 1 ? `${texts.length} changes` : texts[0].length > 34 ? `${texts[0].slice(0, 33)}…` : texts[0];
-    const late = (at - t[0]) / span > 0.6;
-    return { x: at * 1000, yref: "paper", y: 1, text: escapeText(text), showarrow: false, xanchor: late ? "right" : "left", yanchor: "bottom", xshift: late ? 6 : -6, font: { size: 11, color: c["ink-2"] } };
+    const last = texts.at(-1);
+    const more = texts.length > 1 ? ` and ${texts.length - 1} more` : "";
+    const text = (last.length > 30 ? `${last.slice(0, 29)}…` : last) + more;
+    const late = (at - t[0]) / span > 0.5;
+    const hover = { hovertext: texts.map(escapeText).join("<br>"), hoverlabel: { bgcolor: c.panel, bordercolor: c.line, font: { color: c.ink, size: 12 } }, captureevents: true };
+    return { x: at * 1000, yref: "paper", y: 1, text: escapeText(text), showarrow: false, xanchor: late ? "right" : "left", yanchor: "bottom", xshift: late ? 6 : -6, font: { size: 11, color: c["ink-2"] }, ...hover };
   });
 }
 
@@ -75,13 +77,38 @@ const KINDS = {
     const line = (slot) => ({ x: t, y: lines[`${slot}.errors`] ?? [], name: slot, mode: "lines", line: { color: inkOf(c, slot), width: 1.6 }, hovertemplate: "%{y:.2f} %" });
     return slotsOf(lines).map(line);
   },
-  // One or more lines as they come; attributes: unit, limit (drawn dashed), format.
+  // One or more lines as they come, in ink: told apart by dash and strength, for colour has a meaning. Attributes: unit, limit (drawn dotted).
   lines(lines, t, c, element) {
-    const colours = [c.ink, c.blue, c.green, c.amber, c["ink-2"]];
     const unit = element.getAttribute("unit") ?? "";
-    return Object.entries(lines).map(([name, y], i) => ({ x: t, y, name, mode: "lines+markers", connectgaps: false, marker: { size: 4 }, line: { color: c[name.split(".")[0]] ?? colours[i % colours.length], width: 1.7 }, hovertemplate: `%{y:.4~g}${unit ? ` ${unit}` : ""}` }));
+    const first = (name) => name.split(/[ ,]/)[0];
+    const subjects = [...new Set(Object.keys(lines).map(first))];
+    return Object.entries(lines).map(([name, y]) => ({
+      x: t, y, name: name.replace(/^red\./, ""), connectgaps: false, hovertemplate: `%{y:.4~g}${unit ? ` ${unit}` : ""}`, ...inkLine(name, subjects.indexOf(first(name)), c),
+    }));
   },
 };
+
+const QUANTILES = { p5: 0.45, p25: 0.7, p50: 1, p75: 0.7, p95: 0.45 };
+const DASHES = ["solid", "dash", "dot", "dashdot", "longdash"];
+
+/** How a line of kind "lines" is drawn: `place` says which subject of the chart it is about. */
+function inkLine(name, place, c) {
+  if (name.startsWith("red.")) return { mode: "lines", line: { color: c.red, width: 1.4, dash: "dot" } };
+  if (name in QUANTILES) return { mode: "lines+markers", marker: { size: 3 }, line: { color: fade(c.ink, QUANTILES[name]), width: name === "p50" ? 2 : 1.2, dash: name === "p50" ? "solid" : QUANTILES[name] > 0.5 ? "dash" : "dot" } };
+  const color = place % 2 ? c["ink-2"] : c.ink;
+  if (name.endsWith("baseline")) return { mode: "lines", line: { color: fade(color, 0.6), width: 1.2, dash: "dot" } };
+  if (name.includes("too few")) return { mode: "markers", marker: { size: 6, symbol: "circle-open", color } };
+  return { mode: "lines+markers", marker: { size: 4, color }, line: { color, width: 1.7, dash: DASHES[place % DASHES.length] } };
+}
+
+const HOUR_S = 3600;
+/** The times that a chart shows. Lines of few windows get at least an hour, so that one window is no edge-to-edge story. */
+function shownRange(kind, { t, step }) {
+  if (!t.length) return undefined;
+  if (kind !== "lines") return t.length > 1 ? [t[0], t.at(-1)] : undefined;
+  const end = t.at(-1) + (step ?? 0) / 2;
+  return [Math.min(t[0] - (step ?? 0) / 2, end - HOUR_S), end];
+}
 
 const shared = new Map(); // one request per address, however many charts show it
 function fetchOnce(url) {
@@ -145,24 +172,29 @@ class LiveChart extends HTMLElement {
       lines[name] = [...before, ...after].slice(cut);
     }
     const marks = [...old.marks.filter((m) => !fresh.marks.some((n) => n.t === m.t)), ...fresh.marks].filter((m) => m.t >= joined[cut]);
-    this.columns = { t: joined.slice(cut), lines, marks, size: old.size };
+    this.columns = { t: joined.slice(cut), lines, marks, size: old.size, step: old.step };
   }
 
   draw() {
     if (!this.columns || !globalThis.Plotly || !this.clientWidth) return;
     const c = tokens();
     const kind = this.getAttribute("kind") ?? "lines";
-    const { lines, marks } = this.columns;
+    const { lines } = this.columns;
+    const range = shownRange(kind, this.columns);
+    const marks = range ? this.columns.marks.filter((m) => m.t >= range[0] && m.t <= range[1]) : [];
     const t = this.columns.t.map((s) => new Date(s * 1000));
     const upright = (at) => ({ type: "line", x0: at * 1000, x1: at * 1000, yref: "paper", y0: 0, y1: 1, line: { color: c["ink-2"], width: 1, dash: "dash" } });
-    const shapes = marks.map((m) => upright(m.t));
+    const shapes = [...new Set(marks.map((m) => Math.round(m.t / 5) * 5))].map(upright); // what came within five seconds is one line
     const limit = Number(this.getAttribute("limit"));
     if (limit) shapes.push({ type: "line", xref: "paper", x0: 0, x1: 1, y0: limit, y1: limit, line: { color: c.red, width: 1, dash: "dot" } });
-    const annotations = kind === "throughput" || !t.length ? [] : labels(marks, this.columns.t, c);
+    const annotations = kind === "throughput" || !t.length ? [] : labels(marks, range, c);
     const empty = !t.length || Object.values(lines).every((line) => line.every((v) => (kind === "lines" ? v === null : !v)));
     if (empty) annotations.push({ xref: "paper", yref: "paper", x: 0.5, y: 0.5, text: this.getAttribute("empty") ?? "No requests in this window.", showarrow: false, font: { size: 13, color: c["ink-2"] } });
     const size = { width: this.clientWidth, height: this.clientHeight };
-    Plotly.react(this, KINDS[kind](lines, t, c, this), layout(c, { ...size, shapes, annotations }, t), config);
+    const traces = KINDS[kind](lines, t, c, this);
+    const legend = kind === "lines" && traces.length > 1 ? { showlegend: true, legend: { orientation: "h", y: -0.16, x: 0, font: { size: 11.5 } }, margin: { l: 40, r: 8, t: 20, b: 44 } } : {};
+    const fitted = this.hasAttribute("fit") ? { yaxis: { gridcolor: c.line, zeroline: false, nticks: 5, fixedrange: true } } : {};
+    Plotly.react(this, traces, layout(c, { ...size, ...legend, ...fitted, shapes, annotations }, range?.map((s) => new Date(s * 1000))), config);
     this.toggleAttribute("ready", true);
   }
 }

@@ -25,9 +25,39 @@ def numbers(requests: int, ms: float, errors: int = 0, seconds: float = 60) -> N
     return Counts(requests=requests, rows=requests, errors=errors, latency=latency).numbers(seconds)
 
 
-@pytest.mark.parametrize(("value", "text"), [(None, "—"), (0.4213, "0.42 ms"), (4.21, "4.2 ms"), (421.0, "421 ms"), (12_345.0, "12.3 s")])
+@pytest.mark.parametrize(
+    ("value", "text"), [(None, "—"), (0.0051, "5.1 µs"), (0.042, "42 µs"), (0.4213, "0.42 ms"), (4.21, "4.2 ms"), (421.0, "421 ms"), (12_345.0, "12.3 s")]
+)
 def test_milliseconds_have_their_unit(value: float | None, text: str) -> None:
     assert formats.ms(value) == text
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(None, "—"), (7, "7"), (12.34, "12.3"), (1234.5, "1,234"), (0.9544, "0.95"), (0.03114, "0.0311"), (-0.000895, "−0.000895"), (-4.63e-9, "−4.63e−09")],
+)
+def test_numbers_have_three_digits_that_say_something(value: float | None, text: str) -> None:
+    assert formats.number(value) == text
+
+
+@pytest.mark.parametrize(("value", "text"), [(None, "—"), (0.0, "0"), (0.0004, "< 0.1 %"), (0.0123, "1.2 %")])
+def test_almost_nothing_is_not_called_nothing(value: float | None, text: str) -> None:
+    assert formats.share(value) == text
+
+
+@pytest.mark.parametrize(("before", "after", "text"), [(150, 150.000004, "0"), (117, 69.6, "−47.4"), (0.89, 0.99, "+0.10"), (0, 0, "0")])
+def test_a_change_has_its_sign(before: float, after: float, text: str) -> None:
+    assert formats.signed_change(before, after) == text
+
+
+@pytest.mark.parametrize(("share", "text"), [(None, "—"), (0.042, "+4.2 pt"), (-0.042, "−4.2 pt"), (0.0, "0.0 pt")])
+def test_a_change_of_a_share_is_told_in_points(share: float | None, text: str) -> None:
+    assert formats.points(share) == text
+
+
+@pytest.mark.parametrize(("hour", "minute", "step_s", "label"), [(20, 0, 3600, "20"), (20, 15, 300, "20:15"), (20, 20, 300, "")])
+def test_a_column_of_windows_is_labelled_where_there_is_room(hour: int, minute: int, step_s: int, label: str) -> None:
+    assert formats.window_label(datetime(2026, 11, 22, hour, minute, tzinfo=UTC), step_s) == label
 
 
 @pytest.mark.parametrize(("value", "text"), [(None, "—"), (999, "999 B"), (4_100_000, "4.1 MB"), (123_000_000_000_000, "123 TB")])

@@ -57,6 +57,18 @@ def test_the_grid_is_worst_first_with_a_cell_per_hour(django_assert_num_queries:
     assert "first of all" in grid.text
 
 
+@pytest.mark.usefixtures("drifted")
+def test_a_young_version_is_shown_in_windows_of_5_minutes() -> None:
+    coarse, fine = queries.drift_overview(ENDPOINT), queries.drift_overview(ENDPOINT, fine_when_young=True)
+    assert (coarse.step_s, fine.step_s) == (3600, 300)
+    assert len(fine.hours) == 24
+    assert fine.hours[1] - fine.hours[0] == timedelta(minutes=5)
+    assert [row.key for row in fine.rows] == [row.key for row in coarse.rows]
+    assert sum(cell.n for cell in fine.rows[0].cells if cell) == sum(cell.n for cell in coarse.rows[0].cells if cell)
+    trend = queries.feature_detail(ENDPOINT, "charges").trend
+    assert (trend.step_s, sum(value is not None for value in trend.psi)) == (300, sum(cell is not None for cell in fine.rows[0].cells))
+
+
 def test_an_endpoint_without_traffic_or_reference_has_a_grid(operator: Actor, django_assert_num_queries: Queries) -> None:
     register()
     with django_assert_num_queries(3):
@@ -81,9 +93,10 @@ def test_too_few_rows_are_said_not_judged(operator: Actor) -> None:
 
 @pytest.mark.usefixtures("drifted")
 def test_a_number_s_page(django_assert_num_queries: Queries) -> None:
-    with django_assert_num_queries(6):
+    with django_assert_num_queries(7):
         page = queries.feature_detail(ENDPOINT, "charges")
     assert page.row.key == "in.charges"
+    assert (page.row.limit or 0) < (page.row.psi or 0) < 10 < (page.row.threshold or 0)
     assert len(page.histogram.labels) == len(page.histogram.reference) == len(page.histogram.current)
     assert 10 <= len(page.histogram.labels) <= 30
     assert sum(page.histogram.reference) == pytest.approx(1)
