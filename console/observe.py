@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from axes.signals import user_locked_out
 from django.contrib.auth.signals import user_logged_in, user_login_failed
@@ -12,9 +12,15 @@ from django.db import connection
 from django.http import HttpRequest, HttpResponseBase
 from prometheus_client import Counter, Histogram
 
-from access.requests import REQUEST_ID
-from core import request_ids
+from access.models import Person
+from access.requests import REQUEST_ID, KeyPrincipal
+from core import request_ids, tracing
+from core.access_log import Entry, access_log
+from core.environment import environment
 from core.metrics.own import OWN
+
+if TYPE_CHECKING:
+    from opentelemetry.trace import Span
 
 _METHODS = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
 _BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
@@ -37,16 +43,23 @@ class Observe:
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponseBase]) -> None:
         self.get_response = get_response
+        self._log = access_log(environment(), "console")
 
     def __call__(self, request: HttpRequest) -> HttpResponseBase:
         begun = time.perf_counter()
         identifier = request_ids.accepted(request.headers.get(request_ids.HEADER, "")) or request_ids.fresh()
         request.META[REQUEST_ID] = identifier
         queries = _Queries()
-        with connection.execute_wrapper(queries):
+        parent = request.headers.get("traceparent", "")
+        with tracing.span("console", str(request.method), "server", parent) as span, connection.execute_wrapper(queries):
             response = self.get_response(request)
+            if span is not None:
+                _describe(span, request, response, queries)
         response[request_ids.HEADER] = identifier
-        _count(request, response, time.perf_counter() - begun, queries)
+        seconds = time.perf_counter() - begun
+        _count(request, response, seconds, queries)
+        if self._log is not None:
+            self._log.add(_entry(request, response, seconds))
         return response
 
 
@@ -76,6 +89,54 @@ def _count(request: HttpRequest, response: HttpResponseBase, seconds: float, que
         _UPLOADS.labels(status).inc()
         length = str(request.META.get("CONTENT_LENGTH") or "")
         _UPLOADED.inc(int(length) if length.isdecimal() and response.status_code < 400 else 0)
+
+
+def _describe(span: Span, request: HttpRequest, response: HttpResponseBase, queries: _Queries) -> None:
+    route = request.resolver_match.route if request.resolver_match else ""
+    span.update_name(f"{request.method} /{route}".rstrip())
+    span.set_attributes(
+        {
+            "http.request.method": str(request.method),
+            "http.route": f"/{route}",
+            "http.response.status_code": response.status_code,
+            "signalbox.request_id": str(request.META[REQUEST_ID]),
+            "signalbox.queries": queries.count,
+        }
+    )
+    if response.status_code >= 500:
+        from opentelemetry.trace import StatusCode
+
+        span.set_status(StatusCode.ERROR)
+
+
+def _entry(request: HttpRequest, response: HttpResponseBase, seconds: float) -> Entry:
+    length = str(request.META.get("CONTENT_LENGTH") or "")
+    return Entry(
+        at_us=int((time.time() - seconds) * 1e6),
+        status=response.status_code,
+        latency_us=int(seconds * 1e6),
+        bytes_in=int(length) if length.isdecimal() else 0,
+        bytes_out=0 if response.streaming else len(getattr(response, "content", b"")),
+        request_id=str(request.META[REQUEST_ID]),
+        method=str(request.method),
+        path=_path(request),
+        actor=_actor(request),
+    )
+
+
+def _path(request: HttpRequest) -> str:
+    """Give the path without the question, which may hold what somebody searched for; a sign-in link's secret stays out too."""
+    match = request.resolver_match
+    return f"/{match.route}" if match and "token" in match.kwargs else request.path
+
+
+def _actor(request: HttpRequest) -> str:
+    """Say who asked, if the request has found it out already: no query is made for it."""
+    user = request.__dict__.get("user")
+    if type(user) is KeyPrincipal:  # not isinstance: that would look the person up
+        return user.actor.id
+    person = request.__dict__.get("_cached_user")
+    return f"person:{person.pk}" if isinstance(person, Person) else ""
 
 
 def view_name(request: HttpRequest) -> str:

@@ -12,6 +12,7 @@ import secrets
 import tempfile
 from functools import cached_property, lru_cache
 from pathlib import Path
+from typing import Literal
 
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -47,6 +48,7 @@ class Environment(BaseSettings):
     upload_limit_bytes: int = Field(default=2**31, ge=1024, description="The largest model file that is taken.")
     sandbox_memory_bytes: int = Field(default=4 * 2**30, description="Address space of one sandbox process.")
     sandbox_cpu_s: int = Field(default=300, description="Processor seconds of one sandbox process.")
+    access_log: Literal["off", "file", "stdout"] = Field(default="off", description="Where one JSON line per request goes: var/log/access.jsonl, or stdout.")
     metrics_open: bool = Field(default=False, description="Lets everybody read /metrics without a key, not callers of this machine alone.")
     log_retention_days: int = Field(default=30, ge=1, description="Days after which logged predictions are deleted.")
 

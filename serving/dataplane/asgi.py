@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+from core import request_ids
 from core.errors import SignalboxError
 from serving.dataplane import catalog
 from serving.dataplane.call import JSON, Call, Head, Headers, Route, route_of
@@ -48,6 +50,7 @@ class Application:
         await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else body})
 
     async def _answer(self, scope: dict[str, Any], receive: Receive) -> Answer:
+        begun = time.perf_counter()
         route = route_of(scope["path"]) if scope["method"] == "POST" else None
         headers = dict(scope["headers"])
         head = Head(route or _NOWHERE, headers)
@@ -56,11 +59,13 @@ class Application:
         body = await incoming.read(head.length or 0, waits=headers.get(b"expect", b"").lower() == b"100-continue")
         closing = b"connection: close\r\n" if incoming.is_cut_off else b""
         if route is None:
-            if incoming.refusal is not None:
-                return 413, JSON + closing, body_of(incoming.refusal)
-            if scope["path"] == "/metrics":
-                return await self._metrics.answer(scope["method"], (scope.get("client") or ("",))[0], headers)
-            return await catalog.answer(self._engine, scope["method"], scope["path"], headers, body)
+            status, lines, found = (413, JSON + closing, body_of(incoming.refusal)) if incoming.refusal else await self._no_prediction(scope, headers, body)
+            if head.request_id is not None or status >= 400:
+                head.request_id = head.request_id or request_ids.fresh()
+                lines += b"x-request-id: %b\r\n" % head.request_id.encode()
+            if self._engine.watcher is not None:
+                self._engine.watcher.told(head, scope, begun, (status, len(body), len(found)))
+            return status, lines, found
         future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
 
         def reply(status: int, reply_headers: Headers, reply_body: bytes) -> None:
@@ -73,6 +78,11 @@ class Application:
         else:
             self._engine.submit(call)
         return await future
+
+    async def _no_prediction(self, scope: dict[str, Any], headers: dict[bytes, bytes], body: bytes) -> Answer:
+        if scope["path"] == "/metrics":
+            return await self._metrics.answer(scope["method"], (scope.get("client") or ("",))[0], headers)
+        return await catalog.answer(self._engine, scope["method"], scope["path"], headers, body)
 
 
 def _too_large(size: int) -> SignalboxError | None:

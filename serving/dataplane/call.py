@@ -8,10 +8,12 @@ import time
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from core import request_ids
 from serving.dataplane.tensors import Array
 
 if TYPE_CHECKING:
     from serving.dataplane.live import EndpointState, Slot
+    from serving.dataplane.watch import Watched
     from serving.table import KeyEntry
 
 Headers = bytes
@@ -58,9 +60,11 @@ class Head:
         "header_length",
         "key",
         "length",
+        "request_id",
         "route",
         "sticky",
         "token",
+        "traceparent",
     )
 
     def __init__(self, route: Route, headers: Mapping[bytes, bytes]) -> None:
@@ -76,6 +80,9 @@ class Head:
         self.demo = b"signalbox-demo" in headers
         length = get(b"content-length", b"")
         self.length = int(length) if length.isdigit() else None
+        given = get(b"x-request-id")
+        self.request_id = request_ids.accepted(given.decode("latin-1")) if given else None
+        self.traceparent = get(b"traceparent", b"").decode("latin-1")
         self.token: object = None
         self.key: KeyEntry
 
@@ -107,6 +114,7 @@ class Call:
         "slot",
         "sticky",
         "wanted",
+        "watched",
     )
 
     def __init__(self, head: Head, body: bytes, reply: Reply) -> None:
@@ -126,11 +134,12 @@ class Call:
         self.arrays: dict[str, Array] = _NO_ARRAYS
         self.rows = 0
         self.wanted: Any = None
+        self.watched: Watched | None = None
         self.render: Render | None = None
 
     def shadow_of(self, slot: Slot) -> Call:
         """Give a copy for a shadow slot: same id and rows, nobody to answer."""
         other = copy.copy(self)
         other.slot, other.reply, other.render, other.counted = slot, None, None, False
-        other.is_plain = False
+        other.is_plain, other.watched = False, None
         return other

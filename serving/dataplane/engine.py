@@ -21,11 +21,12 @@ from serving.dataplane.call import JSON, RETRY, Call, Head, Headers
 from serving.dataplane.counts import LoopLag, Refusals, TrafficCounts
 from serving.dataplane.errors import Busy, Failed, Late, Oversized, Unknown
 from serving.dataplane.forms import FORMS
-from serving.dataplane.ids import IdMaker
+from serving.dataplane.ids import IdMaker, text_of
 from serving.dataplane.live import BATCH_BUCKETS, EndpointState, Routes, Slot, SlotStats
 from serving.dataplane.log import PredictionLog
 from serving.dataplane.problems import body_of
 from serving.dataplane.tensors import Array
+from serving.dataplane.watch import Watcher
 from serving.latency import bucket_of
 from serving.segments import FLAG_DEMO, FLAG_OUT_OF_BOUNDS, FLAG_UNSEEN_CATEGORY
 from serving.table import KeyEntry
@@ -49,6 +50,7 @@ class Engine:
         self.log, self.counts = log, counts
         self.routes: Routes | None = None
         self.draining = False
+        self.watcher: Watcher | None = None
         self.stats: dict[tuple[str, str, str], SlotStats] = {}
         self.refusals, self.loop_lag = Refusals(), LoopLag()
         self._loop = loop
@@ -105,6 +107,8 @@ class Engine:
         self._admit(call, endpoint)
         call.id = self._make_id(call.received_us)
         slot = FORMS[head.route.form](call, endpoint)
+        if self.watcher is not None:
+            self.watcher.decoded(call)
         endpoint.in_flight += 1
         call.counted = True
         slot.batcher.add(call)
@@ -146,19 +150,20 @@ class Engine:
         counts = self.counts.of(slot.endpoint_name, slot.name, slot.entry.version)
         batch = self._batch(slot, calls, joined, outputs, now) if slot.log_policy != "off" else None
         answers = _rendered(slot, calls, outputs)
-        before_us = slot.stats.success_us
         latency, sum_us = counts.latency, 0.0
         for call in calls:
             latency_us = (now - call.received) * 1e6
             latency[bucket_of(latency_us)] += 1
             sum_us += latency_us
         slot.stats.success_us += sum_us
-        slot.stats.queue_us += slot.stats.success_us - before_us - len(calls) * (now - joined.begun) * 1e6
+        slot.stats.queue_us += sum_us - len(calls) * (now - joined.begun) * 1e6
         counts.requests += len(calls)
         counts.rows += joined.rows
         if joined.flags is not None:
             counts.flagged += int(np.count_nonzero(joined.flags & _IN_DOUBT))
         self._add_stats(slot, calls, joined.rows, run_s)
+        if self.watcher is not None:
+            self.watcher.settled(calls, joined, now, run_s)
         if batch is not None and slot.log_policy == "durable":
             self.log.append(slot, batch, partial(self._written, answers))
             return
@@ -185,7 +190,9 @@ class Engine:
                 flags = None if flags is None else flags[rows]
                 outputs = [output[rows] for output in outputs]
                 given = {name: array[rows] for name, array in given.items()}
-        logged = [(call.id, call.rows, call.received_us, int((now - call.received) * 1e6), call.request_id, call.key_id) for call in calls]
+        logged = [
+            (call.id, call.rows, call.received_us, int((now - call.received) * 1e6), call.request_id or call.head.request_id, call.key_id) for call in calls
+        ]
         return Batch(given, outputs, flags, logged)
 
     def _add_stats(self, slot: Slot, calls: list[Call], rows: int, run_s: float) -> None:
@@ -263,6 +270,11 @@ class Engine:
             body, encoding = bodies.pack(body, call.head.accept_encoding)
             if encoding:
                 headers += b"content-encoding: %b\r\n" % encoding
+        if call.head.request_id is not None or status >= 400:
+            call.id = call.id or self._make_id(call.received_us)
+            headers += b"x-request-id: %b\r\n" % (call.head.request_id.encode() if call.head.request_id else text_of(call.id))
+        if self.watcher is not None:
+            self.watcher.answered(call, status, len(body))
         call.reply(status, headers, body)
 
     def _watch(self) -> None:

@@ -76,6 +76,9 @@ def collect(engine: Engine) -> Iterator[Metric]:
     yield from _slots(engine)
     yield from _log(engine)
     yield _loop_lag(engine)
+    lines, traces = engine.watcher.dropped if engine.watcher is not None else (0, 0)
+    yield CounterMetricFamily("signalbox_access_log_dropped_lines", "Lines of the access log that could not be written.", value=lines)
+    yield CounterMetricFamily("signalbox_dropped_traces", "Traces of predictions that came faster than they could be made.", value=traces)
     if engine.routes is not None:
         yield from _table(engine.routes)
 

@@ -25,6 +25,7 @@ from serving.dataplane.postgres import Link
 from serving.dataplane.spool import Spool
 from serving.dataplane.tables import TableFollower
 from serving.dataplane.tally import Tally, folder_for
+from serving.dataplane.watch import watcher
 
 DRAIN_S = 1.0
 """So long, after readiness has gone off, are requests still taken: each answer then closes its connection."""
@@ -54,6 +55,7 @@ async def running_engine(environment: Environment, kind: str) -> AsyncIterator[E
     log = PredictionLog(Link(url, "signalbox log"), Spool(folder / "spool"), Tally(folder_for(environment.var_dir), process))
     counts = TrafficCounts(process)
     engine = Engine(log, counts, loop)
+    engine.watcher = watcher(environment, metrics.PROCESSES[kind])
     follower = TableFollower(engine, loop, Link(url, "signalbox routes"), folder, environment.artifacts_dir)
     heartbeat = Heartbeat(process, kind, engine, counts, Link(url, "signalbox heartbeat"))
     sibling = Sibling(environment.run_dir, metrics.PROCESSES[kind], partial(metrics.collect, engine))
@@ -66,4 +68,6 @@ async def running_engine(environment: Environment, kind: str) -> AsyncIterator[E
         for stop in (follower.stop, log.stop, heartbeat.stop, sibling.stop):
             await loop.run_in_executor(None, stop)
         log.close()
+        if engine.watcher is not None:
+            await loop.run_in_executor(None, engine.watcher.stop)
         engine.close()

@@ -1,0 +1,256 @@
+"""Request ids, the access log and traces of the data plane, from real processes to a real receiver."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from core import access_log
+from core.access_log import AccessLog, Entry
+from core.environment import ROOT
+from serving.table import ValidationPolicy
+from tests.dataplane import models
+from tests.dataplane.conftest import HEADERS, KEY, KEY_ENTRY, Log, Plane, endpoint, table, wait_for
+from tests.metrics_page import value_of
+from tests.otlp import Receiver, Span
+
+ROWS: dict[str, Any] = {"rows": [{"a": 1, "b": 2, "c": 3}]}
+TRACE, CALLER = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
+
+
+def _ask(plane: Plane, name: str = "sum", body: Any = None, **headers: str) -> httpx.Response:
+    return plane.client.post(f"/v2/models/{name}/predict", json=body or ROWS, headers=headers)
+
+
+def _keep_table(plane: Plane, **settings: Any) -> None:
+    build = models.regressor(plane.artifacts)
+    plane.keep(table([build], [endpoint("sum", build, **settings)], keys=(KEY_ENTRY,)))
+
+
+class TestRequestIds:
+    def test_gives_back_the_callers_id(self, standing: Plane) -> None:
+        answer = _ask(standing, **{"X-Request-Id": "order-7"})
+        assert (answer.status_code, answer.headers["x-request-id"]) == (200, "order-7")
+        assert "id" not in answer.json()
+
+    def test_an_answer_without_one_has_the_predictions_id_alone(self, standing: Plane) -> None:
+        answer = _ask(standing)
+        assert "x-request-id" not in answer.headers
+        assert len(answer.headers["signalbox-prediction-id"]) == 36
+
+    @pytest.mark.parametrize(("name", "status"), [("sum", 400), ("nowhere", 404)])
+    def test_every_error_has_one(self, standing: Plane, name: str, status: int) -> None:
+        wrong: dict[str, Any] = {"rows": [{"a": "x"}]}
+        given = _ask(standing, name, wrong, **{"X-Request-Id": "order-8"})
+        own = _ask(standing, name, wrong)
+        assert (given.status_code, given.headers["x-request-id"]) == (status, "order-8")
+        assert (own.status_code, len(own.headers["x-request-id"])) == (status, 36)
+
+    def test_every_error_of_the_other_calls_has_one(self, standing: Plane) -> None:
+        assert standing.client.get("/v2/nowhere", headers={"X-Request-Id": "order-9"}).headers["x-request-id"] == "order-9"
+        assert len(standing.client.get("/v2/nowhere").headers["x-request-id"]) == 36
+
+    @pytest.mark.parametrize("given", ["x" * 129, "two words", '"quoted"', "<b>"])
+    def test_an_id_that_cannot_stand_in_a_log_is_not_taken(self, standing: Plane, given: str) -> None:
+        assert "x-request-id" not in _ask(standing, **{"X-Request-Id": given}).headers
+
+    @pytest.mark.django_db
+    def test_stands_in_the_prediction_log_unless_the_body_has_one(self, plane_with_log: Plane, log: Log) -> None:
+        build = models.regressor(plane_with_log.artifacts)
+        log.publish(table([build], [endpoint("sum", build)]))
+        plane_with_log.start()
+        wait_for(lambda: _ask(plane_with_log, **{"X-Request-Id": "from-head"}).status_code == 200, "an answer")
+        _ask(plane_with_log, body=ROWS | {"id": "from-body"}, **{"X-Request-Id": "not-this"})
+        records = wait_for(lambda: found if len(found := log.records("sum")) == 2 else None, "both records")
+        assert {record["request_id"] for record in records} == {"from-head", "from-body"}
+
+
+class TestAccessLog:
+    @pytest.fixture
+    def lines(self, plane: Plane, monkeypatch: pytest.MonkeyPatch) -> Any:
+        """Give what reads the lines of a process that writes them."""
+        monkeypatch.setenv("SIGNALBOX_ACCESS_LOG", "file")
+        _keep_table(plane, validation=ValidationPolicy(default="clip"))
+        plane.start()
+
+        def read(count: int) -> list[dict[str, Any]]:
+            file = plane.var_dir / "log" / "access.jsonl"
+
+            def found() -> list[dict[str, Any]] | None:
+                kept = [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
+                kept = [line for line in kept if not line["path"].startswith("/v2/health")]
+                return kept if len(kept) >= count else None
+
+            told: list[dict[str, Any]] = wait_for(found, f"{count} lines")
+            return told
+
+        return read
+
+    def test_has_one_line_per_request_with_what_is_needed_to_find_it(self, plane: Plane, lines: Any) -> None:
+        assert plane.process is not None
+        answer = _ask(plane, body={"rows": [{"a": 1e9, "b": 2, "c": 3}]}, **{"X-Request-Id": "order-7"})
+        (line,) = lines(1)
+        assert line.pop("time").endswith("+00:00")
+        assert 0 < line.pop("latency_us") < 10_000_000
+        assert line == {
+            "process": "dataplane",
+            "pid": plane.process.pid,
+            "status": 200,
+            "bytes_in": int(answer.request.headers["content-length"]),
+            "bytes_out": len(answer.content),
+            "request_id": "order-7",
+            "method": "POST",
+            "path": "/v2/models/sum/predict",
+            "actor": KEY_ENTRY.id,
+            "endpoint": "sum",
+            "slot": "blue",
+            "version": "1",
+            "rows": 1,
+            "prediction_id": answer.headers["signalbox-prediction-id"],
+            "flags": ["clipped", "out_of_bounds"],
+        }
+
+    def test_has_refusals_and_other_calls_and_no_secret_and_no_value(self, plane: Plane, lines: Any) -> None:
+        _ask(plane, "nowhere")
+        refused = _ask(plane, body={"rows": [{"a": "secret-value"}]})
+        plane.client.get("/v2/models/sum")
+        found = lines(3)
+        assert [(line["status"], line["method"], line["path"]) for line in found] == [
+            (404, "POST", "/v2/models/nowhere/predict"),
+            (400, "POST", "/v2/models/sum/predict"),
+            (200, "GET", "/v2/models/sum"),
+        ]
+        assert found[1]["prediction_id"] == refused.headers["x-request-id"]
+        text = (plane.var_dir / "log" / "access.jsonl").read_text()
+        assert "secret-value" not in text
+        assert KEY not in text
+        assert KEY.split("_")[2] not in text
+
+    def test_is_written_to_the_end_when_the_process_is_asked_to_stop(self, plane: Plane, lines: Any) -> None:
+        for _ in range(20):
+            _ask(plane)
+        assert plane.stop(signal.SIGTERM) == 0
+        assert len(lines(20)) == 20
+
+    def test_is_off_without_the_setting(self, plane: Plane) -> None:
+        _keep_table(plane)
+        plane.start()
+        assert _ask(plane).status_code == 200
+        assert plane.stop() == 0
+        assert not (plane.var_dir / "log").exists()
+
+    def test_keeps_files_of_bounded_size(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(access_log, "LIMIT_BYTES", 2000)
+        for _ in range(60):
+            log = AccessLog("test", tmp_path / access_log.NAME)
+            for _ in range(5):
+                log.add(Entry(1, 200, 1, 1, 1, "id"))
+            log.stop()
+        names = sorted(path.name for path in tmp_path.glob("access.jsonl*") if not path.name.endswith("lock"))
+        assert names in (["access.jsonl.1", "access.jsonl.2", "access.jsonl.3"], ["access.jsonl", "access.jsonl.1", "access.jsonl.2", "access.jsonl.3"])
+        assert all(path.stat().st_size < 3000 for path in tmp_path.glob("access.jsonl*"))
+
+    def test_drops_and_counts_what_comes_too_fast_or_cannot_be_written(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(access_log, "MOST_WAITING", 3)
+        (tmp_path / "file").touch()
+        log = AccessLog("test", tmp_path / "file" / access_log.NAME)
+        for _ in range(5):
+            log.add(Entry(1, 200, 1, 1, 1, "id"))
+        assert log.dropped == 2
+        log.stop()
+        assert log.dropped == 5
+
+
+class TestTraces:
+    @pytest.fixture
+    def receiver(self, monkeypatch: pytest.MonkeyPatch) -> Iterator[Receiver]:
+        receiver = Receiver()
+        monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", receiver.url)
+        monkeypatch.setenv("OTEL_BSP_SCHEDULE_DELAY", "100")
+        yield receiver
+        receiver.stop()
+
+    def test_trace_a_prediction_through_to_the_log_under_the_callers_span(self, plane: Plane, receiver: Receiver) -> None:
+        _keep_table(plane)
+        plane.start()
+        assert plane.process is not None
+        answer = _ask(plane, traceparent=f"00-{TRACE}-{CALLER}-01", **{"X-Request-Id": "order-7"})
+        spans = {span.name: span for span in receiver.wait_for(lambda spans: len(spans) >= 6)}
+        assert set(spans) == {"POST /v2/models/{endpoint}/predict", "decode", "queue", "validate", "run", "log"}
+        root = spans.pop("POST /v2/models/{endpoint}/predict")
+        assert (root.trace, root.parent, root.kind, root.is_error) == (TRACE, CALLER, 2, False)
+        assert root.attributes == {
+            "http.request.method": "POST",
+            "http.route": "/v2/models/{endpoint}/predict",
+            "http.response.status_code": 200,
+            "signalbox.endpoint": "sum",
+            "signalbox.slot": "blue",
+            "signalbox.model": "sum",
+            "signalbox.version": "1",
+            "signalbox.log": "fast",
+            "signalbox.rows": 1,
+            "signalbox.prediction_id": answer.headers["signalbox-prediction-id"],
+            "signalbox.request_id": "order-7",
+        }
+        assert {(span.trace, span.parent) for span in spans.values()} == {(TRACE, root.id)}
+        assert root.resource["service.name"] == "signalbox"
+        assert root.resource["process.pid"] == plane.process.pid
+        self._follow_one_another(root, [spans[name] for name in ("decode", "queue", "validate", "run", "log")])
+
+    def _follow_one_another(self, root: Span, parts: list[Span]) -> None:
+        assert (parts[0].start_ns, parts[-1].end_ns) == (root.start_ns, root.end_ns)
+        for before, after in pairwise(parts):
+            assert before.start_ns <= before.end_ns == after.start_ns
+
+    def test_do_as_the_caller_has_decided_and_mark_errors_of_ours_alone(self, plane: Plane, receiver: Receiver) -> None:
+        _keep_table(plane)
+        plane.start()
+        _ask(plane, traceparent=f"00-{TRACE}-{CALLER}-00")
+        _ask(plane, body={"rows": [{"a": "x"}]})
+        _ask(plane, traceparent="nonsense")
+        spans = receiver.wait_for(lambda spans: len(spans) >= 8)
+        assert {span.parent for span in spans if span.kind == 2} == {""}
+        assert TRACE not in {span.trace for span in spans}
+        refused = next(span for span in spans if span.attributes.get("http.response.status_code") == 400)
+        assert [span.name for span in spans if span.parent == refused.id] == ["decode"]
+        assert not refused.is_error
+
+    def test_sample_by_the_standard_variables(self, plane: Plane, receiver: Receiver, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("OTEL_TRACES_SAMPLER", "parentbased_traceidratio")
+        monkeypatch.setenv("OTEL_TRACES_SAMPLER_ARG", "0")
+        _keep_table(plane)
+        plane.start()
+        for _ in range(20):
+            _ask(plane)
+        _ask(plane, traceparent=f"00-{TRACE}-{CALLER}-01")
+        assert plane.stop() == 0
+        assert {span.trace for span in receiver.spans} == {TRACE}
+
+    def test_go_nowhere_and_load_nothing_unless_configured(self, plane: Plane, receiver: Receiver, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.delenv("OTEL_EXPORTER_OTLP_ENDPOINT")
+        _keep_table(plane)
+        plane.start()
+        assert plane.process is not None
+        _ask(plane, traceparent=f"00-{TRACE}-{CALLER}-01")
+        assert plane.stop() == 0
+        assert receiver.requests == 0
+        imports = "import sys, serving.dataplane.__main__; sys.exit(any(name.startswith('opentelemetry') for name in sys.modules))"
+        assert subprocess.run([sys.executable, "-c", imports], cwd=ROOT, check=False).returncode == 0
+
+    def test_a_receiver_that_is_away_costs_no_answer(self, plane: Plane, receiver: Receiver) -> None:
+        receiver.stop()
+        _keep_table(plane)
+        plane.start()
+        assert [_ask(plane).status_code for _ in range(20)] == [200] * 20
+        page = httpx.get(f"{plane.url}/metrics", headers=HEADERS).text
+        assert value_of(page, "signalbox_answered_requests_total", endpoint="sum") == 20
+        assert value_of(page, "signalbox_dropped_traces_total") == 0
