@@ -56,6 +56,7 @@ app.conf.beat_schedule = {
     "collect-leftovers": _every(300.0, "registry.tasks.collect_leftovers"),
     "roll-up-traffic": _every(60.0, "serving.tasks.roll_up_traffic"),
     "delete-old-predictions": _every(3600.0, "serving.tasks.delete_old"),
+    "compact-log": _every(60.0, "serving.tasks.compact_log"),
     "profile": _every(15.0, "monitoring.tasks.profile"),
     "delete-old-windows": _every(3600.0, "monitoring.tasks.delete_old"),
 }

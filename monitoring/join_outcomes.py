@@ -21,7 +21,6 @@ from serving import segments
 from serving.models import PredictionSegment
 
 SLACK_S = 1
-LONGEST_SEGMENT_S = 120
 PATIENCE = timedelta(days=7)
 _SEGMENTS_PER_OUTCOME = 200
 _CHUNK = 200
@@ -113,7 +112,7 @@ def _predictions(wanted: set[UUID]) -> dict[tuple[UUID, int], _Predicted]:
             " SELECT id FROM serving_predictionsegment WHERE last_at >= moment - make_interval(secs => %s)"
             " AND last_at <= moment + make_interval(secs => %s) AND first_at <= moment + make_interval(secs => %s)"
             " ORDER BY last_at LIMIT %s) AS found",
-            [moments, SLACK_S, LONGEST_SEGMENT_S, SLACK_S, _SEGMENTS_PER_OUTCOME],
+            [moments, SLACK_S, segments.LONGEST.total_seconds(), SLACK_S, _SEGMENTS_PER_OUTCOME],
         )
         ids = [row[0] for row in cursor.fetchall()]
     keys = {identifier.bytes: identifier for identifier in wanted}

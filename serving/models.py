@@ -147,16 +147,35 @@ class PredictionSegment(models.Model):
     columns = models.BinaryField()
     written_at = models.DateTimeField(db_default=Now())
     profiled_at = models.DateTimeField(null=True)
+    compacted = models.BooleanField(db_default=False, help_text="Compaction is done with it: it is put together, or has nothing to be put to.")
 
     class Meta:
         indexes = [
+            models.Index(fields=["last_at", "id"], condition=Q(compacted=False, profiled_at__isnull=False), name="segment_uncompacted"),
             models.Index(fields=["endpoint", "-last_at", "-id"], name="segment_endpoint_last"),
             models.Index(fields=["endpoint", "id"], condition=Q(profiled_at__isnull=True), name="segment_unprofiled"),
-            models.Index(fields=["last_at"], name="segment_last"),
+            models.Index(fields=["last_at", "first_at"], name="segment_last_first"),
         ]
 
     def __str__(self) -> str:
         return f"{self.rows} predictions of {self.endpoint} {self.slot}"
+
+
+class Compaction(models.Model):
+    """What one run of compaction did."""
+
+    id = models.BigAutoField(primary_key=True)
+    at = models.DateTimeField(default=now)
+    segments_before = models.PositiveBigIntegerField(default=0)
+    segments_after = models.PositiveBigIntegerField(default=0)
+    bytes_before = models.PositiveBigIntegerField(default=0)
+    bytes_after = models.PositiveBigIntegerField(default=0)
+
+    class Meta:
+        indexes = [models.Index(fields=["at"], name="compaction_at")]
+
+    def __str__(self) -> str:
+        return f"{self.segments_before} segments became {self.segments_after}"
 
 
 class LostPredictions(models.Model):

@@ -14,13 +14,13 @@ from django.db import connection, models, transaction
 from core import jobs
 from core.errors import Conflict
 from core.models import Job
-from serving.models import Endpoint, PredictionSegment, TrafficWindow
+from serving.models import Endpoint, LostPredictions, PredictionSegment, TrafficWindow
 
 KIND = "serving.tasks.seal"
 STRAY = "stray"
 _BATCH = 1000
 
-sealed: list[type[models.Model]] = [PredictionSegment, TrafficWindow]
+sealed: list[type[models.Model]] = [PredictionSegment, TrafficWindow, LostPredictions]
 """The tables with a column ``endpoint`` that tell what happened there."""
 on_deleted: list[Callable[[str], None]] = []
 """Called in the transaction that deletes an endpoint: what was set for it ends."""

@@ -11,6 +11,7 @@ A text that is the same in every row is in its field's metadata alone.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from datetime import timedelta
 from typing import Any
 
 import msgspec
@@ -38,6 +39,11 @@ FLAG_REPLACED = 8
 FLAG_CACHE_HIT = 16
 FLAG_DEMO = 32  # the request said that it is demo traffic
 
+PIECE_S = 120
+"""Compaction puts segments together that lie in one stretch of so many seconds."""
+LONGEST = timedelta(seconds=PIECE_S + 60)
+"""From the first to the last prediction of a segment: a reader who knows a prediction's time looks no further."""
+
 _FEATURES, _SAME = b"features", b"same"
 _decode_features = msgspec.json.Decoder(list[tuple[str, Kind]]).decode
 
@@ -59,20 +65,61 @@ def encode(table: pa.Table) -> bytes:
 
 def decode(blob: bytes | memoryview) -> pa.Table:
     """Read what ``encode`` wrote, inputs as columns of their features."""
-    with pa.ipc.open_stream(pa.py_buffer(blob)) as reader:
-        table = reader.read_all()
+    table = read(blob)
     if not any(field.metadata for field in table.schema):
         return table
     columns: dict[str, Any] = {}
     for field, column in zip(table.schema, table.columns, strict=True):
-        metadata = field.metadata or {}
-        if _FEATURES in metadata:
+        if _FEATURES in (field.metadata or {}):
             columns |= dict(_features_of(field, column.combine_chunks()))
-        elif _SAME in metadata:
-            columns[field.name] = pa.repeat(pa.scalar(msgspec.json.decode(metadata[_SAME]), pa.string()), table.num_rows)
         else:
-            columns[field.name] = column
+            columns[field.name] = _repeated(field, column)
     return pa.table(columns)
+
+
+def read(blob: bytes | memoryview) -> pa.Table:
+    """Read what ``encode`` wrote, inputs as they were sent."""
+    with pa.ipc.open_stream(pa.py_buffer(blob)) as reader:
+        return reader.read_all()
+
+
+def joined(tables: Sequence[pa.Table]) -> list[pa.Table]:
+    """Put what ``read`` gave together, in order: one table for each set of columns."""
+    groups: dict[str, list[pa.Table]] = {}
+    for table in tables:
+        groups.setdefault(_shape_of(table), []).append(table)
+    return [_joined(group) for group in groups.values()]
+
+
+def _shape_of(table: pa.Table) -> str:
+    """Name the columns and their types; a text that is always the same is a text."""
+    fields = [(field.name, "string" if _is_same(field) else str(field.type), (field.metadata or {}).get(_FEATURES)) for field in table.schema]
+    return str(fields)
+
+
+def _joined(tables: list[pa.Table]) -> pa.Table:
+    columns: list[pa.ChunkedArray] = []
+    fields: list[pa.Field] = []
+    for place, name in enumerate(tables[0].schema.names):
+        found = [table.schema.field(place) for table in tables]
+        pieces = [table.column(place) for table in tables]
+        if any(_is_same(field) for field in found) and any(not field.equals(found[0], check_metadata=True) for field in found):
+            pieces = [_repeated(field, piece) for field, piece in zip(found, pieces, strict=True)]
+            fields.append(pa.field(name, pa.string()))
+        else:
+            fields.append(found[0])
+        columns.append(pa.chunked_array([chunk for piece in pieces for chunk in piece.chunks], fields[-1].type).combine_chunks())
+    return pa.Table.from_arrays(columns, schema=pa.schema(fields))
+
+
+def _is_same(field: pa.Field) -> bool:
+    return _SAME in (field.metadata or {})
+
+
+def _repeated(field: pa.Field, column: pa.ChunkedArray) -> pa.ChunkedArray:
+    if not _is_same(field):
+        return column
+    return pa.chunked_array([pa.repeat(pa.scalar(msgspec.json.decode(field.metadata[_SAME]), pa.string()), len(column))])
 
 
 def same_field(name: str, value: str | None) -> pa.Field:

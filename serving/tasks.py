@@ -5,8 +5,8 @@ from __future__ import annotations
 from celery import shared_task
 
 from core import jobs
+from serving import compact, roll_up
 from serving import delete_old as old
-from serving import roll_up
 from serving import seal as sealing
 
 
@@ -21,12 +21,18 @@ def roll_up_traffic() -> None:
 
 @shared_task(name="serving.tasks.delete_old")
 def delete_old() -> None:
-    """Every hour: delete logged predictions after their retention, and then the counts of those that were lost."""
+    """Every hour: delete logged predictions after their retention, and then what is noted of the log."""
     old.delete_old()
-    roll_up.delete_old_losses()
+    roll_up.delete_old_notes()
 
 
 @shared_task(name=sealing.KIND)
 def seal(job_id: str) -> None:
     """Seal the log of the deleted endpoint that the job names."""
     jobs.run(job_id, sealing.seal)
+
+
+@shared_task(name="serving.tasks.compact_log")
+def compact_log() -> None:
+    """Every minute: small segments of the prediction log are put together."""
+    compact.compact_log()

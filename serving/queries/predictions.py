@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
+import functools
 import math
-from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from django.db.models import Q, QuerySet
+from django.db.models import QuerySet
 
 from core.errors import Invalid, NotFound
 from core.ids import time_of
 from core.paging import ROWS, cursor_of, values_of_cursor
 from serving.models import PredictionSegment
-from serving.segments import FLAG_CACHE_HIT, FLAG_CLIPPED, FLAG_DEMO, FLAG_OUT_OF_BOUNDS, FLAG_REPLACED, FLAG_UNSEEN_CATEGORY, decode
+from serving.segments import FLAG_CACHE_HIT, FLAG_CLIPPED, FLAG_DEMO, FLAG_OUT_OF_BOUNDS, FLAG_REPLACED, FLAG_UNSEEN_CATEGORY, LONGEST, decode
 
 FLAG_WORDS = {
     FLAG_OUT_OF_BOUNDS: "out of bounds",
@@ -33,9 +34,10 @@ _MOST_SEGMENTS = 400
 _MOST_ROWS_READ = 10_000
 # An id is made when the request comes in, to the millisecond; the bounds of its segment are such times to the microsecond.
 _NEAR = timedelta(milliseconds=50)
-_LONGEST_SEGMENT = timedelta(seconds=60)
 _MOST_CANDIDATES = 64
-_META = ("id", "endpoint", "slot", "model", "version", "build_digest", "table_revision", "rows", "last_at")
+_TRIES = 4
+_META = ("id", "endpoint", "slot", "model", "version", "build_digest", "table_revision", "rows", "first_at", "last_at")
+_LAST_ID, _LAST_ROW = UUID(int=2**128 - 1), 2**31 - 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,24 +109,26 @@ class PredictionsPage:
 
 
 def predictions_page(endpoint: str, *, filters: PredictionFilters | None = None, cursor: str | None = None, limit: int = ROWS) -> PredictionsPage:
-    """Give logged rows of ``endpoint``, newest segment first, latest row of it first. Two queries, bounded work.
+    """Give logged rows of ``endpoint``, newest first. Two queries, bounded work.
 
-    Raises Invalid for a cursor that this list did not give.
+    The order is the rows' own, so a page goes on where the last one ended even if compaction has put
+    their segments together meanwhile. Raises Invalid for a cursor that this list did not give.
     """
-    wanted = filters or PredictionFilters()
-    after = _Cursor.read(cursor)
-    metas = list(_segments(endpoint, wanted, after).values(*_META)[:_MOST_SEGMENTS])
-    chosen = _enough(metas, wanted, after, limit)
-    found: list[tuple[_Cursor, Prediction]] = []
-    for row in _rows_of(chosen, wanted, after):
-        if len(found) == limit:
-            return PredictionsPage([each for _, each in found], found[-1][0].text)
-        found.append(row)
+    wanted, after = filters or PredictionFilters(), _Cursor.read(cursor)
+    for _ in range(_TRIES):
+        metas = list(_segments(endpoint, wanted, after).values(*_META)[: _MOST_SEGMENTS + 1])
+        count = _enough(metas, wanted, after, limit)
+        blobs = dict(PredictionSegment.objects.filter(id__in=[meta["id"] for meta in metas[:count]]).values_list("id", "columns"))
+        if len(blobs) == count:  # else some were compacted, or deleted, between the two queries
+            break
+    horizon = metas[count]["last_at"] if count < len(metas) else None
+    found = _newest_rows([(meta, blobs[meta["id"]]) for meta in metas[:count] if meta["id"] in blobs], wanted, after, horizon, limit + 1)
+    if len(found) > limit:
+        return PredictionsPage([each for _, each in found[:limit]], found[limit - 1][0].text)
     results = [each for _, each in found]
-    if len(chosen) == len(metas) < _MOST_SEGMENTS:
+    if horizon is None:
         return PredictionsPage(results)
-    last = chosen[-1]
-    return PredictionsPage(results, _Cursor(last["last_at"], last["id"], 0).text, last["last_at"])
+    return PredictionsPage(results, _Cursor(horizon, _LAST_ID, _LAST_ROW).text, None if results and not wanted.of_rows else horizon)
 
 
 def prediction(identifier: UUID, endpoint: str | None = None) -> PredictionDetail:
@@ -133,7 +137,7 @@ def prediction(identifier: UUID, endpoint: str | None = None) -> PredictionDetai
         moment = time_of(identifier)
     except (ValueError, OverflowError) as error:
         raise _not_logged(identifier) from error
-    around = PredictionSegment.objects.filter(last_at__gte=moment - _NEAR, last_at__lt=moment + _LONGEST_SEGMENT, first_at__lte=moment + _NEAR)
+    around = PredictionSegment.objects.filter(last_at__gte=moment - _NEAR, last_at__lt=moment + LONGEST, first_at__lte=moment + _NEAR)
     if endpoint is not None:
         around = around.filter(endpoint=endpoint)
     for meta in around.order_by("last_at", "id").values(*_META, "columns")[:_MOST_CANDIDATES].iterator(chunk_size=4):
@@ -151,25 +155,26 @@ def _not_logged(identifier: UUID) -> NotFound:
     return NotFound(f"There is no logged prediction {identifier}. It may be past its retention, not sampled, or of another endpoint.")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, order=True)
 class _Cursor:
-    """The last row shown: its segment, and its place there. Place 0 means that the segment is done."""
+    """The last row shown, by what rows are ordered by."""
 
-    last_at: datetime
-    segment: UUID
-    place: int
+    at: datetime
+    prediction: UUID
+    row: int
 
     @property
     def text(self) -> str:
-        return cursor_of([self.last_at.isoformat(), str(self.segment), self.place])
+        return cursor_of([self.at.isoformat(), str(self.prediction), self.row])
 
     @classmethod
     def read(cls, text: str | None) -> _Cursor | None:
         if not text:
             return None
-        last_at, segment, place = values_of_cursor(text, 3)
+        at, identifier, row = values_of_cursor(text, 3)
         try:
-            return cls(datetime.fromisoformat(last_at), UUID(segment), int(place))
+            moment = datetime.fromisoformat(at)
+            return cls(moment.astimezone(UTC), UUID(identifier), int(row))
         except (ValueError, TypeError, AttributeError) as error:
             raise Invalid("The cursor is not one that this list gave. Leave `cursor` away to begin at the newest prediction.") from error
 
@@ -185,40 +190,66 @@ def _segments(endpoint: str, wanted: PredictionFilters, after: _Cursor | None) -
     if wanted.until:
         segments = segments.filter(first_at__lte=wanted.until)
     if after:
-        segments = segments.filter(Q(last_at__lt=after.last_at) | Q(id__lte=after.segment), last_at__lte=after.last_at)
+        segments = segments.filter(first_at__lte=after.at, last_at__lt=after.at + LONGEST)
     return segments
 
 
-def _enough(metas: list[dict[str, Any]], wanted: PredictionFilters, after: _Cursor | None, limit: int) -> list[dict[str, Any]]:
-    """The first segments that together hold one row more than the page; with a filter of rows, as many as may be read."""
+def _enough(metas: list[dict[str, Any]], wanted: PredictionFilters, after: _Cursor | None, limit: int) -> int:
+    """Count the first segments that surely hold one row more than the page; with a filter of rows, as many as may be read.
+
+    Only rows that are younger than all segments beyond count, and only where none of them was shown before.
+    """
     most = _MOST_ROWS_READ if wanted.of_rows else limit
-    rows = 0
-    for count, meta in enumerate(metas, start=1):
-        rows += after.place if after and meta["id"] == after.segment else meta["rows"]
-        if rows > most:
-            return metas[:count]
-    return metas
+    for count in range(1, min(len(metas), _MOST_SEGMENTS)):
+        horizon = metas[count]["last_at"]
+        read = metas[:count]
+        rows = sum(meta["rows"] for meta in read if wanted.of_rows or (meta["first_at"] > horizon and (after is None or meta["last_at"] < after.at)))
+        if rows > most and (after is None or horizon < after.at):
+            return count
+    return min(len(metas), _MOST_SEGMENTS)
 
 
-def _rows_of(metas: list[dict[str, Any]], wanted: PredictionFilters, after: _Cursor | None) -> Iterator[tuple[_Cursor, Prediction]]:
-    """The matching rows of the segments in order, each with its place."""
-    ids = [meta["id"] for meta in metas]
-    blobs = dict(PredictionSegment.objects.filter(id__in=ids).values_list("id", "columns"))
-    for meta in metas:
-        blob = blobs.pop(meta["id"], None)
-        if blob is None:  # deleted since the first query
-            continue
-        table = decode(blob)
-        rows = after.place if after and meta["id"] == after.segment else table.num_rows
-        for place in _matching(table.slice(0, rows), wanted):
-            values = table.slice(place, 1).to_pylist()[0]
-            yield _Cursor(meta["last_at"], meta["id"], place), _prediction(meta, values)
+def _newest_rows(
+    read: list[tuple[dict[str, Any], bytes | memoryview]], wanted: PredictionFilters, after: _Cursor | None, horizon: datetime | None, limit: int
+) -> list[tuple[_Cursor, Prediction]]:
+    """Give the newest matching rows of the segments that come after the cursor and above the horizon."""
+    found: list[tuple[_Cursor, dict[str, Any], dict[str, Any]]] = []
+    for meta, blob in read:
+        table = _within(decode(blob), wanted, after, horizon)
+        for values in _newest(table, after, limit).to_pylist():
+            key = _Cursor(values["received_at"].astimezone(UTC), UUID(bytes=values["prediction_id"]), values["row"])
+            if after is None or key < after:
+                found.append((key, meta, values))
+    found.sort(key=lambda each: each[0], reverse=True)
+    return [(key, _prediction(meta, values)) for key, meta, values in found[:limit]]
 
 
-def _matching(table: pa.Table, wanted: PredictionFilters) -> Iterable[int]:
-    """The places of the rows that match, last first."""
-    if not wanted.of_rows:
-        return range(table.num_rows - 1, -1, -1)
+def _newest(table: pa.Table, after: _Cursor | None, limit: int) -> pa.Table:
+    """Give the ``limit`` newest rows below the cursor, and with them all of the cursor's and of the last one's microsecond."""
+    received = table["received_at"].cast(pa.int64()).to_numpy()
+    if after is not None:
+        limit += int((received == _moment(after.at).cast(pa.int64()).as_py()).sum())
+    if table.num_rows <= limit:
+        return table
+    oldest = np.partition(received, -limit)[-limit]
+    return table.filter(pa.array(received >= oldest))
+
+
+def _within(table: pa.Table, wanted: PredictionFilters, after: _Cursor | None, horizon: datetime | None) -> pa.Table:
+    mask = mask_of(table, wanted)
+    bounds = [] if after is None else [pc.less_equal(table["received_at"], _moment(after.at))]
+    bounds += [] if horizon is None else [pc.greater(table["received_at"], _moment(horizon))]
+    for bound in bounds:
+        mask = bound if mask is None else pc.and_(mask, bound)
+    return table if mask is None else table.filter(mask)
+
+
+def _moment(at: datetime) -> pa.Scalar:
+    return pa.scalar(at, pa.timestamp("us", tz="UTC"))
+
+
+def mask_of(table: pa.Table, wanted: PredictionFilters) -> pa.ChunkedArray | None:
+    """Tell which rows match the filters that are of rows; None where there is no such filter."""
     masks = []
     if wanted.flagged:
         masks.append(pc.not_equal(pc.bit_wise_and(table["flags"], pa.scalar(_ODD, pa.int32())), pa.scalar(0, pa.int32())))
@@ -227,14 +258,10 @@ def _matching(table: pa.Table, wanted: PredictionFilters) -> Iterable[int]:
     if wanted.request_id:
         masks.append(pc.equal(table["request_id"], wanted.request_id))
     if wanted.since:
-        masks.append(pc.greater_equal(table["received_at"], pa.scalar(wanted.since, pa.timestamp("us", tz="UTC"))))
+        masks.append(pc.greater_equal(table["received_at"], _moment(wanted.since)))
     if wanted.until:
-        masks.append(pc.less_equal(table["received_at"], pa.scalar(wanted.until, pa.timestamp("us", tz="UTC"))))
-    mask = masks[0]
-    for other in masks[1:]:
-        mask = pc.and_(mask, other)
-    places: list[int] = pc.indices_nonzero(pc.fill_null(mask, fill_value=False)).to_pylist()
-    return reversed(places)
+        masks.append(pc.less_equal(table["received_at"], _moment(wanted.until)))
+    return functools.reduce(pc.and_, masks) if masks else None
 
 
 def _prediction(meta: dict[str, Any], values: dict[str, Any]) -> Prediction:
