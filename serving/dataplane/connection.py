@@ -67,11 +67,15 @@ class Connection(HttpToolsProtocol):
         self.flow.resume_reading()
 
     def eof_received(self) -> bool:  # type: ignore[override]  # asyncio reads the answer, though the base class gives none
-        """The client has closed its sending side: what it has asked is answered first, then the connection ends."""
-        is_waiting = self.cycle is not None and not self.cycle.response_complete and self.unfinished_body() is None
-        if is_waiting:
-            self.cycle.keep_alive = False
-        return is_waiting
+        """The client has closed its sending side: what it has asked in full is answered, then the connection ends."""
+        if self.unfinished_body() is not None:
+            if not self.pipeline:
+                return False
+            self.pipeline.popleft()
+        elif self.cycle is None or self.cycle.response_complete:
+            return False
+        self._last_words = self._last_words or b""
+        return True
 
     def on_message_begin(self) -> None:
         self._head_bytes = self.body_bytes = 0
@@ -98,6 +102,7 @@ class Connection(HttpToolsProtocol):
     def _begin(self) -> None:
         """The head is complete: begin with the request."""
         super().on_headers_complete()
+        self.cycle.transport = _Careful(self)  # type: ignore[assignment]  # it has what a cycle uses of a transport
 
     def on_body(self, body: bytes) -> None:
         self.body_bytes += len(body)
@@ -165,18 +170,23 @@ class Connection(HttpToolsProtocol):
         return self.headers is None
 
     def _say_last_words(self) -> None:
-        if self._last_words is not None and not self.transport.is_closing():
+        if self._last_words:
             self.transport.write(self._last_words)
             self.linger()
+        else:
+            self.transport.close()
 
     def on_response_complete(self) -> None:
         is_last = not self.pipeline
         super().on_response_complete()
-        if is_last and self._last_words is not None:
+        if is_last and self._last_words is not None and not self.transport.is_closing():
             self._say_last_words()
 
     def linger(self) -> None:
         """Close once the client has stopped sending, or after a second. At once, the rest of its body would be met by a reset, and the answer be lost."""
+        if self.transport.is_closing():
+            return
+        self._last_words = None
         self.transport.write_eof()
         self.pipeline.clear()
         if self.flow.read_paused:
@@ -202,6 +212,21 @@ class _Flow(FlowControl):
     def resume_reading(self) -> None:
         if not self._connection.pipeline and not self.write_paused:
             super().resume_reading()
+
+
+class _Careful:
+    """The transport, as an ASGI cycle uses it: what is written when the client has gone is dropped, and an end lingers."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection, self._transport = connection, connection.transport
+        self.is_closing = self._transport.is_closing
+
+    def write(self, data: bytes) -> None:
+        if not self._transport.is_closing():
+            self._transport.write(data)
+
+    def close(self) -> None:
+        self._connection.linger()
 
 
 class _Ending(asyncio.Protocol):

@@ -165,6 +165,13 @@ def test_a_client_that_closes_its_sending_side_gets_its_answer(connection: Conne
     assert connection.is_closed()
 
 
+def test_a_client_that_closes_its_sending_side_in_the_middle_gets_what_it_asked_before(connection: Connection) -> None:
+    connection.sock.sendall(http() * 2 + http()[:-5])
+    connection.sock.shutdown(socket.SHUT_WR)
+    assert [connection.read().document["outputs"][0]["data"] for _ in range(2)] == [GOOD_ANSWER] * 2
+    assert connection.is_closed()
+
+
 def test_clients_that_leave_in_the_middle_harm_nobody(standing: Plane) -> None:
     whole = http()
     for cut in range(0, len(whole), 3):

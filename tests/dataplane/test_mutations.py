@@ -168,7 +168,8 @@ class Asker:
 def asker(standing: Plane) -> Iterator[Asker]:
     before = len(standing.log_text())
     yield Asker(standing)
-    assert "Traceback" not in standing.log_text()[before:]
+    written = standing.log_text()[before:]
+    assert "Traceback" not in written, written[-5000:]
 
 
 fuzz = settings(
