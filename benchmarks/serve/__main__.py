@@ -50,9 +50,10 @@ def main(*, write: bool, quick: bool, only: tuple[str, ...], names: tuple[str, .
     try:
         with home(folder) as place:
             models = make_models(folder)
-            publish(place, models, policy)
             ours = Ours(place)
             try:
+                lines.append(_memory(ours))
+                publish(place, models, policy)
                 for number, model in enumerate(models):
                     if not names or model.name in names:
                         text = page.table(measure(model, ours, plan, folder, variants=not number))
@@ -90,10 +91,14 @@ def _introduction(plan: Plan, policy: str) -> list[str]:
         'The floor is a raw ASGI application that sends a fixed answer; "of the floor" compares runs of the same seconds. Signalbox checks the',
         f"key, validates, logs (`{policy}`) and counts; the hand-written servers do none of that. Every answer was compared with scikit-learn's",
         "(1e-5) before the first run. Memory is the sum of the proportional set sizes of all the processes of a server after its last run;",
-        f"an empty Python process has {empty_process_mb():.0f} MB, and Signalbox holds all three models. Triton is not among the peers: it has no package.",
-        "Where the time of a request goes: `python -m benchmarks.profile_request`.",
-        "",
+        "Signalbox holds all three models. Triton is not among the peers: it has no package. Where the time of a request goes:",
+        "`python -m benchmarks.profile_request`.",
     ]
+
+
+def _memory(ours: Ours) -> str:
+    before_mb = ours.memory_before_mb()
+    return f"A Python process that does nothing has {empty_process_mb():.0f} MB, one of Signalbox {before_mb:.0f} MB before it has a model.\n"
 
 
 if __name__ == "__main__":

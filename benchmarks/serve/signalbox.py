@@ -7,7 +7,7 @@ import os
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,7 +18,7 @@ import psycopg
 from access.key_format import generate, secret_digest, text_of
 from benchmarks.serve.load import Case, Request
 from benchmarks.serve.models import BenchModel
-from benchmarks.serve.processes import ROOT, spawn_sharing
+from benchmarks.serve.processes import PROCESSES, ROOT, spawn_sharing
 from core.digests import artifact_path, digest_of
 from core.embedded import child, postgres
 from serving import table as route_table
@@ -110,6 +110,16 @@ class Ours:
         self.floor = spawn_sharing("floor", [sys.executable, ROOT / "benchmarks" / "floor.py"], folder=place.folder, changes={})
         self.box = spawn_sharing("Signalbox", [*command, "--fd"], folder=place.folder, changes=place.environ)
         self.plain = spawn_sharing("Signalbox, plain ASGI", [*command, "--plain-asgi", "--fd"], folder=place.folder, changes=place.environ)
+
+    def memory_before_mb(self) -> float:
+        """Give what a process of the data plane has before its first route table; call it before ``publish``."""
+        while self.box.is_running:
+            with suppress(httpx.TransportError):
+                if httpx.get(f"http://127.0.0.1:{self.box.port}/v2/health/live").status_code == 200:
+                    break
+            time.sleep(0.2)
+        time.sleep(2)  # all its threads have begun
+        return self.box.memory_mb()[0] / PROCESSES
 
     def stop(self) -> None:
         for server in (self.floor, self.box, self.plain):
