@@ -219,6 +219,8 @@ def _servable(  # noqa: PLR0917  # everything that was found comes together here
     report = {
         "estimator": converted.estimator,
         "libraries": converted.libraries,
+        "saved_with": converted.saved_with,
+        "expected_rows": converted.expected,
         "opset": converted.opset,
         "ir_version": converted.ir_version,
         "precision": converted.precision,

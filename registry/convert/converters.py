@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from registry.convert.rewrite import NULL_TEXT
+from registry.convert.verdict import NotServable
 
 _TREES = [
     "DecisionTreeClassifier",
@@ -116,7 +117,9 @@ def _convert_texts(scope: Any, operator: Any, container: Any) -> None:
 
     encoder = operator.raw_operator
     if getattr(encoder, "_infrequent_enabled", False):
-        raise NotImplementedError("OrdinalEncoder with infrequent categories has no ONNX form here.")
+        raise NotServable(
+            "OrdinalEncoder with infrequent categories has no ONNX form here.", "Leave out min_frequency and max_categories, or use OneHotEncoder."
+        )
     joined = _joined(scope, operator.inputs, container)
     encoded = [_convert_column(scope, container, joined, place, encoder) for place in range(len(encoder.categories_))]
     together = scope.get_unique_variable_name("ordinals")

@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from registry.convert import agreement, onnx_check, onnx_run, onnx_upload, original, sample, signature_of, sklearn_model, to_onnx, wire, zip_map
+from registry.convert import agreement, onnx_check, onnx_run, onnx_upload, original, sample, signature_of, skew, sklearn_model, to_onnx, wire, zip_map
 from registry.convert.verdict import NotServable, Refused, Stopped
 from registry.signature import Layout, Signature
 
@@ -49,12 +49,18 @@ def do(job: str, files: Files, arguments: Mapping[str, Any]) -> bytes:
 
 def _convert(files: Files, arguments: Mapping[str, Any]) -> tuple[wire.Converted, Blobs]:
     begun = time.perf_counter()
-    model = _at("format", sklearn_model.load, files["original"], arguments["kind"])
+    loaded = _at("format", sklearn_model.load, files["original"], arguments["kind"])
+    model, libraries = loaded.model, _libraries()
+    _at("format", skew.refuse_newer, loaded.saved_with, libraries["scikit-learn"])
     task = _at("signature", original.task_of, model)
-    inputs = _at("signature", signature_of.inputs_of, model, _sample_in(files, arguments))
+    found = _sample_in(files, arguments)
+    expected = found.pop(skew.EXPECTED, None) if found and skew.EXPECTED not in getattr(model, "feature_names_in_", ()) else None
+    inputs = _at("signature", signature_of.inputs_of, model, found)
     compared = min(COMPARED_ROWS, len(next(iter(inputs.columns.values())).values))
     rows = original.rows_for(model, inputs.columns, compared)
     answers = _at("signature", original.answers, model, rows, task)
+    compared_with = _at("signature", skew.check_expected, expected, answers, loaded.saved_with) if expected else None
+    note = skew.note_of(loaded.saved_with, libraries["scikit-learn"], compared_with)
     understood = time.perf_counter()
     built, signature, precision = _at("converted", best_form, model, inputs, task, answers)
     converted = time.perf_counter()
@@ -62,11 +68,13 @@ def _convert(files: Files, arguments: Mapping[str, Any]) -> tuple[wire.Converted
     report = wire.Converted(
         signature=signature,
         estimator=_named(model),
-        libraries=_libraries(),
+        libraries=libraries,
+        saved_with=loaded.saved_with,
+        expected=compared_with,
         opset=_opset(built),
         ir_version=built.ir_version,
         precision=precision,
-        notes=inputs.notes,
+        notes=(*inputs.notes, note) if note else inputs.notes,
         rows=compared,
         generated=inputs.is_generated,
         original_ms=onnx_run.single_row_ms(lambda: original.one_answer(model, one, task)),
@@ -193,6 +201,8 @@ def _running() -> Iterator[None]:
 
 def _columns_for(signature: Signature, found: sample.Sample | None) -> sample.Sample:
     names = [feature.name for feature in signature.features]
+    if found is not None and skew.EXPECTED not in names:
+        found = {name: column for name, column in found.items() if name != skew.EXPECTED}
     if found is None:
         return dict(zip(names, sample.generated(len(names)).values(), strict=True))
     if not set(names) <= set(found):

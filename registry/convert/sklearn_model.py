@@ -8,8 +8,11 @@ import io
 import json
 import lzma
 import pickle
+import re
+import warnings
 import zipfile
 import zlib
+from dataclasses import dataclass
 from typing import Any, BinaryIO
 
 from registry.convert.allowlist import allowed_names, find, refusal_of
@@ -18,23 +21,43 @@ from registry.intake import COMPRESSIONS, SKOPS_LOADERS, skops_names
 
 _UNPACKED_LIMIT = 2 * 2**30
 _CHUNK = 2**20
+_VERSION = re.compile(r"[0-9a-zA-Z.+-]{1,40}")
 _SAVE_AGAIN = "Save the model again with joblib.dump, pickle.dump or skops.io.dump and register that file."
 
 
-def load(data: bytes, kind: str) -> Any:
+@dataclass(frozen=True)
+class Loaded:
+    """The estimator, and the scikit-learn that saved it, where that is another than the one here; else empty."""
+
+    model: Any
+    saved_with: str
+
+
+def load(data: bytes, kind: str) -> Loaded:
     """Give the estimator in ``data``; ``kind`` is what ``registry.intake`` found: ``pickle`` or ``skops``.
 
     Raises Refused for anything that is not on the list, broken or too large.
     """
+    from sklearn.exceptions import InconsistentVersionWarning
+
     try:
-        model = _load_skops(data) if kind == "skops" else _load_pickle(unpacked(data))
+        with warnings.catch_warnings(record=True) as told:
+            warnings.simplefilter("ignore")
+            warnings.simplefilter("once", InconsistentVersionWarning)
+            model = _load_skops(data) if kind == "skops" else _load_pickle(unpacked(data))
     except (Refused, NotServable):
         raise
     except MemoryError:
         raise Refused("The file needs more memory than a sandbox process may use.", "Register a smaller model.") from None
     except Exception as error:  # a hostile or truncated file may raise anything here
         raise Refused(f"The file could not be read: {_told(error)}", _SAVE_AGAIN) from error
-    return _estimator(model)
+    return Loaded(_estimator(model), _saved_with(told))
+
+
+def _saved_with(told: list[warnings.WarningMessage]) -> str:
+    """Read scikit-learn's own warning that a part was saved by another version; the file may say anything there."""
+    found = [str(getattr(one.message, "original_sklearn_version", "")) for one in told]
+    return next((text if _VERSION.fullmatch(text) else "an unknown version" for text in found), "")
 
 
 def unpacked(data: bytes) -> bytes:

@@ -39,6 +39,9 @@ def check_converted(report: wire.Converted) -> None:
     _need(report.precision in _PRECISIONS, "the precision is unknown")
     _need(len(report.notes) <= 20 and all(len(note) <= 2 * LONGEST_TEXT for note in report.notes), "the notes are too long")
     _need(0 <= report.rows <= 10**9, "the number of rows is out of range")
+    if report.saved_with:
+        _name("version that saved it", report.saved_with)
+    _need(report.expected is None or 0 < report.expected <= 10**9, "the number of expected answers is out of range")
     _durations(report.signature_ms, report.convert_ms, report.original_ms or 0.0)
     check_signature(report.signature)
 

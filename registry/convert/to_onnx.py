@@ -23,8 +23,8 @@ def convert(model: Any, *, features: tuple[Feature, ...], layout: Layout, precis
     types = input_types(features, layout, precision)
     has_map = task == "classification"
     try:
-        built = convert_sklearn(prepared, "model", types, target_opset=TARGET, options={id(prepared): {"zipmap": False}} if has_map else None)
-    except MemoryError:
+        built = convert_sklearn(prepared, "model", types, target_opset=TARGET, options={"zipmap": False} if has_map else None)
+    except (MemoryError, NotServable):
         raise
     except Exception as error:  # converters raise every kind; each means that this model has no ONNX form
         raise NotServable(f"{type(model).__name__} could not be converted to ONNX: {_reason(error)}", _EXPORT) from error

@@ -50,6 +50,10 @@ class Converted(msgspec.Struct, frozen=True, tag="converted", kw_only=True):
     rows: int = 0
     without_zip_map: bool = False
     generated: bool = False
+    saved_with: str = ""
+    """The scikit-learn that saved the model, where it is another than the one in ``libraries``."""
+    expected: int | None = None
+    """How many rows the sample said the answers of, which the original gave here as well."""
     original_ms: float | None = None
     signature_ms: float = 0.0
     convert_ms: float = 0.0

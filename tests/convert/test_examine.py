@@ -18,11 +18,11 @@ from skl2onnx import to_onnx
 from sklearn.compose import make_column_transformer
 from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor, IsolationForest, RandomForestClassifier, VotingClassifier
 from sklearn.impute import SimpleImputer
-from sklearn.linear_model import LinearRegression, LogisticRegression
+from sklearn.linear_model import LinearRegression, LogisticRegression, RidgeClassifier
 from sklearn.neighbors import LocalOutlierFactor
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, OrdinalEncoder, StandardScaler
-from sklearn.svm import SVC
+from sklearn.svm import SVC, LinearSVC
 
 from monitoring.profile import columns_of
 from registry.signature import Kind, Layout, Signature
@@ -246,3 +246,60 @@ def test_a_column_with_a_name_that_is_too_long_is_refused_by_name(examined: Exam
     found = examined(dumped(LogisticRegression().fit(frame, CLASSES)), sample=csv(frame))
     assert (found.result.verdict, found.result.onnx) == ("refused", None)
     assert "is longer than 100 characters" in found.result.reason
+
+
+def saved_by(version: str, model: Any) -> bytes:
+    """Save a model as another scikit-learn would have."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("sklearn.base.__version__", version)
+        return pickle.dumps(model)
+
+
+def test_a_model_that_an_older_version_saved_is_served_with_a_warning(examined: Examine) -> None:
+    found = examined(saved_by("1.2.2", LogisticRegression().fit(NUMBERS, CLASSES)), sample=csv(NUMBERS))
+    assert found.result.verdict == "servable", found.result.reason
+    assert "saved by scikit-learn 1.2.2 and read by" in found.texts["signature"]
+    assert "the agreement cannot tell" in found.texts["signature"]
+    assert found.result.report["saved_with"] == "1.2.2"
+
+
+def test_a_model_that_a_newer_version_saved_is_kept_but_not_servable(examined: Examine) -> None:
+    found = examined(saved_by("99.1.0", LogisticRegression().fit(NUMBERS, CLASSES)), sample=csv(NUMBERS))
+    assert (found.result.verdict, found.result.onnx) == ("not_servable", None)
+    assert "saved by scikit-learn 99.1.0" in found.result.reason
+
+
+@pytest.mark.parametrize(("model", "truth"), [(LogisticRegression(), CLASSES), (LinearRegression(), NUMBERS["b"] * 3)])
+def test_expected_answers_of_training_are_compared_with_those_given_here(examined: Examine, model: Any, truth: Any) -> None:
+    fitted = model.fit(NUMBERS.to_numpy(), truth)
+    answers = fitted.predict(NUMBERS.to_numpy())
+    same = examined(saved_by("1.2.2", fitted), sample=csv(NUMBERS.assign(expected=answers)[["expected", *NUMBERS]]))
+    assert same.result.verdict == "servable", same.result.reason
+    assert "300 expected answers came out the same" in same.texts["signature"]
+    assert same.result.signature is not None
+    assert [feature.name for feature in same.result.signature.features] == list(NUMBERS)
+    other = examined(saved_by("1.2.2", fitted), sample=csv(NUMBERS.assign(expected=np.where(np.arange(ROWS) < 30, answers + 1, answers))))
+    assert (other.result.verdict, other.result.onnx) == ("not_servable", None)
+    assert "the expected answer for 270 of 300 rows only. It was saved by scikit-learn 1.2.2." in other.result.reason
+
+
+def test_a_model_of_the_version_here_has_no_warning(examined: Examine) -> None:
+    found = examined(pickle.dumps(LogisticRegression().fit(NUMBERS, CLASSES)), sample=csv(NUMBERS))
+    assert (found.result.report["saved_with"], "saved by" in found.texts["signature"]) == ("", False)
+
+
+@pytest.mark.parametrize("kind", [LinearSVC, RidgeClassifier, SVC])
+def test_a_classifier_without_probabilities_answers_its_label(examined: Examine, kind: Any) -> None:
+    found = examined(dumped(kind().fit(NUMBERS, CLASSES)), sample=csv(NUMBERS))
+    assert found.result.verdict == "servable", found.result.reason
+    assert found.result.signature is not None
+    assert [tensor.name for tensor in found.result.signature.outputs] == ["label"]
+    assert found.texts["agreement"].startswith("answers agree 300 of 300")
+
+
+def test_an_encoder_with_infrequent_categories_says_what_to_do(examined: Examine) -> None:
+    encode = make_column_transformer((OrdinalEncoder(min_frequency=5, handle_unknown="use_encoded_value", unknown_value=-1), ["city"]), remainder="drop")
+    model = make_pipeline(encode, RandomForestClassifier(5, random_state=0)).fit(PEOPLE[["city"]], CHURN)
+    found = examined(dumped(model), sample=csv(PEOPLE[["city"]].assign(row=1)))
+    assert (found.result.verdict, found.result.reason) == ("not_servable", "OrdinalEncoder with infrequent categories has no ONNX form here.")
+    assert "min_frequency" in found.result.advice
