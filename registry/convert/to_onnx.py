@@ -16,14 +16,12 @@ _EXPORT = "Replace that part of the model, or export it to ONNX with a converter
 
 def convert(model: Any, *, features: tuple[Feature, ...], layout: Layout, precision: str, task: str) -> Any:
     """Give a ModelProto with the inputs of ``layout`` in ``precision`` (float32 or float64). Raises NotServable with the reason."""
-    from skl2onnx import convert_sklearn
-
     converters.register()
     prepared = rewrite.for_onnx(model)
     types = input_types(features, layout, precision)
     has_map = task == "classification"
     try:
-        built = convert_sklearn(prepared, "model", types, target_opset=TARGET, options={"zipmap": False} if has_map else None)
+        built = _built(prepared, types, has_map=has_map)
     except (MemoryError, NotServable):
         raise
     except Exception as error:  # converters raise every kind; each means that this model has no ONNX form
@@ -34,6 +32,19 @@ def convert(model: Any, *, features: tuple[Feature, ...], layout: Layout, precis
     merge_opsets(built)
     _answer_in_float32(built.graph)
     return built
+
+
+def _built(prepared: Any, types: list[tuple[str, Any]], *, has_map: bool) -> Any:
+    """Convert without the ZipMap; a classifier whose converter never makes one does not take the option."""
+    from skl2onnx import convert_sklearn
+
+    if has_map:
+        try:
+            return convert_sklearn(prepared, "model", types, target_opset=TARGET, options={id(prepared): {"zipmap": False}})
+        except NameError as error:
+            if "zipmap" not in str(error):
+                raise
+    return convert_sklearn(prepared, "model", types, target_opset=TARGET)
 
 
 def input_types(features: tuple[Feature, ...], layout: Layout, precision: str) -> list[tuple[str, Any]]:
