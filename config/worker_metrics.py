@@ -1,4 +1,4 @@
-"""Counts what the workers do: tasks by name and state. Each process of a pool, its parent and beat can be asked."""
+"""Counts what the workers do: tasks by name and state. Traces of jobs are made by ``core.jobs``. Each process of a pool, its parent and beat can be asked."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ import sys
 import time
 from typing import Any
 
-from celery.signals import after_task_publish, beat_init, task_postrun, task_prerun, worker_process_init, worker_ready
+from celery.signals import after_task_publish, beat_init, task_postrun, task_prerun, worker_process_init, worker_process_shutdown, worker_ready
 from prometheus_client import Counter, Histogram
 
+from core import tracing
 from core.environment import environment
 from core.metrics.own import OWN
 from core.metrics.siblings import Sibling
@@ -43,6 +44,11 @@ def _answer_as_worker(**_: Any) -> None:
     arguments = sys.argv
     queue = arguments[arguments.index("-Q") + 1] if "-Q" in arguments[:-1] else "work"
     Sibling(environment().run_dir, queue, OWN.collect).start()
+
+
+@worker_process_shutdown.connect
+def _send_traces(**_: Any) -> None:
+    tracing.flush()
 
 
 @beat_init.connect

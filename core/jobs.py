@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from datetime import timedelta
 from typing import Any
 from uuid import UUID
@@ -20,7 +20,7 @@ from django.db.models.functions import Now
 from kombu.exceptions import OperationalError
 from prometheus_client import Counter
 
-from core import bell
+from core import bell, tracing
 from core.metrics.own import OWN
 from core.models import Job
 
@@ -60,7 +60,7 @@ def enqueue(*, kind: str, subject: str, payload: dict[str, Any] | None = None) -
 def _create(kind: str, subject: str, payload: dict[str, Any]) -> Job | None:
     try:
         with transaction.atomic():
-            job = Job.objects.create(kind=kind, subject=subject, payload=payload)
+            job = Job.objects.create(kind=kind, subject=subject, payload=payload, traceparent=tracing.present_traceparent())
     except IntegrityError as error:
         if "job_one_open_per_subject" not in str(error):
             raise
@@ -86,7 +86,7 @@ def run(job_id: str, work: Callable[[Job], None]) -> bool:
         return False
     job = Job.objects.get(id=job_id)
     try:
-        with _renewed(job):
+        with _traced(job), _renewed(job):
             work(job)
     except JobLost:
         _ATTEMPTS.labels(job.kind, "taken_over").inc()
@@ -100,6 +100,11 @@ def run(job_id: str, work: Callable[[Job], None]) -> bool:
     is_done = finish(job) or Job.objects.filter(id=job.id, state=Job.State.DONE, attempt=job.attempt).exists()
     _ATTEMPTS.labels(job.kind, "done" if is_done else "taken_over").inc()
     return is_done
+
+
+def _traced(job: Job) -> AbstractContextManager[object]:
+    about = {"signalbox.job": str(job.id), "signalbox.subject": job.subject, "signalbox.attempt": job.attempt}
+    return tracing.span("work", f"job {job.kind}", "consumer", job.traceparent, about)
 
 
 def finish(job: Job) -> bool:

@@ -23,6 +23,7 @@ class Job(models.Model):
     payload = models.JSONField(default=dict)
     state = models.CharField(max_length=8, choices=State.choices, default=State.QUEUED)
     attempt = models.PositiveSmallIntegerField(default=0)
+    traceparent = models.CharField(max_length=55, blank=True, default="", help_text="The span in which it was queued, where traces are on.")
     progress = models.JSONField(default=dict)
     error = models.TextField(blank=True)
     created_at = models.DateTimeField(default=now)
