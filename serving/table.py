@@ -96,3 +96,37 @@ class RouteTable(msgspec.Struct, frozen=True, kw_only=True):
 
 encode = msgspec.json.Encoder().encode
 decode = msgspec.json.Decoder(RouteTable).decode
+
+
+class _Outline(msgspec.Struct):
+    """A table whose builds are not decoded yet: with their signatures they are nearly all of it."""
+
+    revision: int
+    published_at: float
+    endpoints: tuple[EndpointEntry, ...] = ()
+    builds: tuple[msgspec.Raw, ...] = ()
+    keys: tuple[KeyEntry, ...] = ()
+
+
+class Reader:
+    """Decodes one table after the other; of builds only those that the last one did not have."""
+
+    def __init__(self) -> None:
+        self._known: dict[bytes, BuildEntry] = {}
+
+    def decode(self, document: bytes) -> RouteTable:
+        """As ``decode``; a build that is as it was in the last table is the same object."""
+        outline = _decode_outline(document)
+        texts = [bytes(raw) for raw in outline.builds]
+        self._known = {text: self._known.get(text) or _decode_build(text) for text in texts}
+        builds = tuple(self._known[text] for text in texts)
+        return RouteTable(revision=outline.revision, published_at=outline.published_at, endpoints=outline.endpoints, builds=builds, keys=outline.keys)
+
+    def encode(self, table: RouteTable) -> bytes:
+        """As ``encode``, for the table that was decoded last."""
+        raw = tuple(msgspec.Raw(text) for text in self._known)
+        return encode(_Outline(revision=table.revision, published_at=table.published_at, endpoints=table.endpoints, builds=raw, keys=table.keys))
+
+
+_decode_outline = msgspec.json.Decoder(_Outline).decode
+_decode_build = msgspec.json.Decoder(BuildEntry).decode

@@ -14,7 +14,7 @@ import numpy as np
 
 from core.errors import SignalboxError
 from serving.dataplane.call import Call
-from serving.dataplane.errors import Failed
+from serving.dataplane.errors import Busy, Failed
 from serving.dataplane.tensors import Array
 from serving.runtimes.onnx import OnnxBuild
 
@@ -46,7 +46,9 @@ class Batch:
 
 
 class Settler(Protocol):
-    """What takes the results: the engine."""
+    """What takes the results: the engine. It expires the calls of what is ``watched`` in time."""
+
+    watched: set[Batcher]
 
     def settle(self, slot: Slot, calls: list[Call], joined: Joined, outputs: list[Array], run_s: float) -> None: ...
     def refuse(self, call: Call, error: SignalboxError) -> None: ...
@@ -67,7 +69,7 @@ class Joined:
 class Batcher:
     """The queue of one slot. Everything but the run itself happens in the event loop's thread.
 
-    It holds what the slot is made of, not the slot: in a circle of references, which the frozen
+    While the slot's build is not in memory, calls wait. It holds what the slot is made of, not the slot: in a circle of references, which the frozen
     garbage collection never looks at, a replaced slot would keep its build in memory for good.
     """
 
@@ -86,30 +88,52 @@ class Batcher:
             self._loop.call_soon(self._flush)
 
     def expire(self, now: float) -> None:
-        """Answer 504 to calls past their deadline; called from a timer while a run is going on."""
-        for call in [*self.running, *self.pending]:
-            self._settler.expire(call, now)
+        """Answer 504 to calls past their deadline; called from a timer while a run is going on, or the build is being loaded."""
+        late = [self._settler.expire(call, now) for call in [*self.running, *self.pending]]
+        if any(late):
+            self.pending = deque(call for call in self.pending if not call.done)
 
     def _flush(self) -> None:
         self._scheduled = False
         while self.pending and not self.running:
-            calls = self._next()
+            runtime = self._build.runtime
+            if runtime is None:
+                self._wait_for_the_build()
+                return
+            calls = self._next(runtime)
             taken = calls.copy()
             try:
                 joined = self._join(calls)
                 if joined is not None:
-                    self._start(calls, joined)
+                    self._start(calls, joined, runtime)
             except Exception:  # the edge: one batch's failure must not stop the queue or leave its callers without an answer
                 logger.exception("A batch of %s failed.", taken[0].head.route.endpoint)
                 self._give_up(taken)
 
-    def _next(self) -> list[Call]:
+    def _wait_for_the_build(self) -> None:
+        """It was unloaded: have it loaded. Calls wait here until then or their deadline."""
+        self._scheduled = True
+        self._settler.watched.add(self)
+        self._build.call_for(self._go_on)
+
+    def _go_on(self, reason: str) -> None:
+        """The build is in memory, or cannot be, for that reason."""
+        self._settler.watched.discard(self)
+        if reason:
+            self._scheduled = False
+            waiting, self.pending = self.pending, deque()
+            for call in waiting:
+                self._settler.refuse(call, Busy(f"The model of '{call.head.route.endpoint}' could not be loaded: {reason}"))
+        else:
+            self._flush()
+
+    def _next(self, runtime: OnnxBuild) -> list[Call]:
         """Take calls in order while they fit into one batch: same row shapes, not more rows than pay off."""
-        build, pending = self._build, self.pending
+        pending = self.pending
         calls = [pending.popleft()]
         if not self._spec.batched:
             return calls
-        room = build.max_batch - calls[0].rows
+        room = runtime.max_batch - calls[0].rows
         shapes = _row_shapes(calls[0]) if self._spec.variable else None
         while pending and pending[0].rows <= room and (shapes is None or _row_shapes(pending[0]) == shapes):
             room -= pending[0].rows
@@ -154,46 +178,49 @@ class Batcher:
         calls[:] = good
         return self._join(calls) if calls else None
 
-    def _start(self, calls: list[Call], joined: Joined) -> None:
-        if self._build.estimate_us(joined.rows) <= INLINE_US:
-            self._run_inline(calls, joined)
+    def _start(self, calls: list[Call], joined: Joined, runtime: OnnxBuild) -> None:
+        if runtime.estimate_us(joined.rows) <= INLINE_US:
+            self._run_inline(calls, joined, runtime)
             return
         self.running = calls
-        future = self._threads.submit(_timed_run, self._build, joined)
-        future.add_done_callback(lambda done: self._loop.call_soon_threadsafe(self._finish, done, calls, joined))
+        self._settler.watched.add(self)
+        future = self._threads.submit(_timed_run, runtime, joined)
+        future.add_done_callback(lambda done: self._loop.call_soon_threadsafe(self._finish, done, calls, joined, runtime))
 
-    def _run_inline(self, calls: list[Call], joined: Joined) -> None:
+    def _run_inline(self, calls: list[Call], joined: Joined, runtime: OnnxBuild) -> None:
         try:
-            outputs, run_s = _timed_run(self._build, joined)
+            outputs, run_s = _timed_run(runtime, joined)
         except SignalboxError as error:
-            self._fail(calls, error)
+            self._fail(calls, error, runtime)
             return
         self._settler.settle(_slot_of(calls), calls, joined, outputs, run_s)
 
-    def _finish(self, future: Future[tuple[list[Array], float]], calls: list[Call], joined: Joined) -> None:
+    def _finish(self, future: Future[tuple[list[Array], float]], calls: list[Call], joined: Joined, runtime: OnnxBuild) -> None:
         self.running = []
+        self._settler.watched.discard(self)
         try:
-            self._take(future, calls, joined)
+            self._take(future, calls, joined, runtime)
         except Exception:  # the edge, as in _flush
             logger.exception("A batch of %s failed.", calls[0].head.route.endpoint)
             self._give_up(calls)
         if self.pending and not self._scheduled:
             self._flush()
 
-    def _take(self, future: Future[tuple[list[Array], float]], calls: list[Call], joined: Joined) -> None:
+    def _take(self, future: Future[tuple[list[Array], float]], calls: list[Call], joined: Joined, runtime: OnnxBuild) -> None:
         try:
             outputs, run_s = future.result()
         except SignalboxError as error:
-            self._fail(calls, error)
+            self._fail(calls, error, runtime)
         else:
             self._settler.settle(_slot_of(calls), calls, joined, outputs, run_s)
 
     def _give_up(self, calls: list[Call]) -> None:
         self.running = []
+        self._settler.watched.discard(self)
         for call in calls:
             self._settler.refuse(call, Failed("Signalbox failed on this request. The server's log has the details."))
 
-    def _fail(self, calls: list[Call], error: SignalboxError) -> None:
+    def _fail(self, calls: list[Call], error: SignalboxError, runtime: OnnxBuild) -> None:
         """The model failed. In a batch one call's rows may be to blame, so each then runs alone."""
         if len(calls) == 1:
             self._settler.refuse(calls[0], error)
@@ -202,7 +229,7 @@ class Batcher:
             alone = [call]
             joined = self._join(alone)
             if joined is not None:
-                self._run_inline(alone, joined)
+                self._run_inline(alone, joined, runtime)
 
 
 def _slot_of(calls: list[Call]) -> Slot:

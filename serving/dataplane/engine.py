@@ -53,6 +53,7 @@ class Engine:
         self.watcher: Watcher | None = None
         self.stats: dict[tuple[str, str, str], SlotStats] = {}
         self.refusals, self.loop_lag = Refusals(), LoopLag()
+        self.watched: set[Batcher] = set()
         self._loop = loop
         self._threads = ThreadPoolExecutor(max_workers=4, thread_name_prefix="heavy-build")
         self._make_id = IdMaker().make
@@ -66,11 +67,20 @@ class Engine:
         """Answer from ``routes`` from now on. Calls in flight finish in the slots that took them."""
         for endpoint in routes.endpoints.values():
             for slot in endpoint.slots:
+                slot.table_revision = routes.revision
                 if not hasattr(slot, "batcher"):
                     slot.batcher = Batcher(slot, self, self._loop, self._threads)
                     slot.stats = self.stats.setdefault((endpoint.name, slot.name, slot.version), SlotStats())
                     slot.checks.actions = slot.stats.actions
         self.routes = routes
+
+    def last_uses(self) -> dict[str, float]:
+        """Give when each build has answered last, by digest, in seconds since 1970. For any thread."""
+        found: dict[str, float] = {}
+        for endpoint in self.routes.endpoints.values() if self.routes else ():
+            for slot in endpoint.slots:
+                found[slot.entry.digest] = max(found.get(slot.entry.digest, 0.0), slot.stats.last_ms / 1000)
+        return found
 
     def body_limit(self, endpoint: str) -> int:
         """Give how many bytes of a body a transport should read for ``endpoint``."""
@@ -109,7 +119,7 @@ class Engine:
         slot = FORMS[head.route.form](call, endpoint)
         if self.watcher is not None:
             self.watcher.decoded(call)
-        endpoint.in_flight += 1
+        endpoint.flight.calls += 1
         call.counted = True
         slot.batcher.add(call)
         if endpoint.shadows:
@@ -126,8 +136,8 @@ class Engine:
 
     def _admit(self, call: Call, endpoint: EndpointState) -> None:
         limits = endpoint.limits
-        if endpoint.in_flight >= limits.max_concurrency:
-            raise Busy(f"'{endpoint.name}' is busy with {endpoint.in_flight} requests in this process, its limit. Try again in a second.")
+        if endpoint.flight.calls >= limits.max_concurrency:
+            raise Busy(f"'{endpoint.name}' is busy with {endpoint.flight.calls} requests in this process, its limit. Try again in a second.")
         if len(call.body) > limits.max_body_bytes:
             _require_size(endpoint, len(call.body))
         call.deadline = call.received + endpoint.timeout_s
@@ -263,7 +273,7 @@ class Engine:
             return
         call.done = True
         if call.counted and call.endpoint is not None:
-            call.endpoint.in_flight -= 1
+            call.endpoint.flight.calls -= 1
         if call.reply is None:
             return
         if call.head.accept_encoding and len(body) >= bodies.COMPRESS_FROM_BYTES:
@@ -278,16 +288,12 @@ class Engine:
         call.reply(status, headers, body)
 
     def _watch(self) -> None:
-        """Answer 504 in time for calls behind a run that takes longer than their deadline."""
+        """Answer 504 in time for calls behind a run that takes longer than their deadline, also in slots that were replaced."""
         self.loop_lag.add(self._loop.time(), _WATCH_S)
         self._loop.call_later(_WATCH_S, self._watch)
-        if self.routes is None:
-            return
         now = time.perf_counter()
-        for endpoint in self.routes.endpoints.values():
-            for slot in endpoint.slots:
-                if slot.batcher.running:
-                    slot.batcher.expire(now)
+        for batcher in list(self.watched):
+            batcher.expire(now)
 
     def close(self) -> None:
         """End the threads of heavy builds."""

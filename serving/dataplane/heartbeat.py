@@ -15,8 +15,9 @@ import psycopg
 from psycopg.types.json import Jsonb
 
 from core.clock import now
-from serving.dataplane.counts import TrafficCounts
+from serving.dataplane.builds import State
 from serving.dataplane.engine import Engine
+from serving.dataplane.memory import BuildMemory
 from serving.dataplane.postgres import Away, Link
 
 logger = logging.getLogger(__name__)
@@ -27,10 +28,17 @@ _SPOOL_EVERY = 5
 _UPSERT = """
 INSERT INTO serving_dataplaneprocess
     (id, kind, host, pid, table_revision, ready, builds, memory_bytes, spooled_segments, lost_predictions, started_at, seen_at)
-VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)
+VALUES (%(id)s, %(kind)s, %(host)s, %(pid)s, %(revision)s, %(ready)s, %(builds)s, %(memory)s, %(spooled)s, %(lost)s, %(started_at)s, %(seen_at)s)
 ON CONFLICT (id) DO UPDATE SET
     table_revision = EXCLUDED.table_revision, ready = EXCLUDED.ready, builds = EXCLUDED.builds, memory_bytes = EXCLUDED.memory_bytes,
     spooled_segments = EXCLUDED.spooled_segments, lost_predictions = EXCLUDED.lost_predictions, seen_at = EXCLUDED.seen_at
+"""
+# With hundreds of builds their states are nearly all of the row, and they seldom change.
+_UPDATE = """
+UPDATE serving_dataplaneprocess SET
+    table_revision = %(revision)s, ready = %(ready)s, memory_bytes = %(memory)s,
+    spooled_segments = %(spooled)s, lost_predictions = %(lost)s, seen_at = %(seen_at)s
+WHERE id = %(id)s
 """
 _FORGET = "DELETE FROM serving_dataplaneprocess WHERE id = %s OR seen_at < now() - interval '1 day'"
 
@@ -38,9 +46,11 @@ _FORGET = "DELETE FROM serving_dataplaneprocess WHERE id = %s OR seen_at < now()
 class Heartbeat:
     """A thread with a connection of its own."""
 
-    def __init__(self, process: UUID, kind: str, engine: Engine, counts: TrafficCounts, link: Link) -> None:
+    def __init__(self, process: UUID, kind: str, engine: Engine, memory: BuildMemory, link: Link) -> None:
         self._kind = kind
-        self._process, self._engine, self._counts, self._link = process, engine, counts, link
+        self._process, self._engine, self._memory, self._link = process, engine, memory, link
+        self._counts = engine.counts
+        self._told: list[dict[str, Any]] = []
         self._started_at = now()
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="heartbeat", daemon=True)
@@ -81,23 +91,38 @@ class Heartbeat:
 
     def _beat(self, connection: psycopg.Connection[Any]) -> None:
         engine, log = self._engine, self._engine.log
-        routes = engine.routes
-        builds = [] if routes is None else [{"digest": entry.digest, "error": routes.errors.get(entry.digest, "")} for entry in routes.table.builds]
-        values = [
-            self._process,
-            self._kind,
-            socket.gethostname(),
-            os.getpid(),
-            routes.revision if routes else 0,
-            engine.is_ready,
-            Jsonb(builds),
-            _memory_bytes(),
-            log.spooled_segments,
-            log.lost_predictions,
-            self._started_at,
-            now(),
-        ]
+        builds = self._builds()
+        values = {
+            "id": self._process,
+            "kind": self._kind,
+            "host": socket.gethostname(),
+            "pid": os.getpid(),
+            "revision": engine.routes.revision if engine.routes else 0,
+            "ready": engine.is_ready,
+            "builds": Jsonb(builds),
+            "memory": _memory_bytes(),
+            "spooled": log.spooled_segments,
+            "lost": log.lost_predictions,
+            "started_at": self._started_at,
+            "seen_at": now(),
+        }
+        if builds == self._told and connection.execute(_UPDATE, values).rowcount:
+            return
         connection.execute(_UPSERT, values)
+        self._told = builds
+
+    def _builds(self) -> list[dict[str, Any]]:
+        """Say of each build whether it is in memory, what it takes there, and why it could not be loaded."""
+        routes = self._engine.routes
+        if routes is None:
+            return []
+        found = []
+        for entry in routes.table.builds:
+            build = self._memory.builds.get(entry.digest)
+            state = build.state if build else State.UNKNOWN
+            size = build.facts.memory_bytes if build and build.facts else 0
+            found.append({"digest": entry.digest, "error": routes.errors.get(entry.digest, ""), "state": state, "memory_bytes": size})
+        return found
 
 
 def _memory_bytes() -> int:

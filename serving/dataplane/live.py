@@ -8,45 +8,15 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from serving.dataplane.answers import Answers
+from serving.dataplane.builds import Builds, CompiledBuild
 from serving.dataplane.errors import Busy, OutOfService, Unknown
 from serving.dataplane.keys import KeyRing
-from serving.dataplane.rows import RowCodec
-from serving.dataplane.spec import Spec
 from serving.dataplane.validate import Actions, Checks
-from serving.runtimes.onnx import OnnxBuild
-from serving.table import BuildEntry, EndpointEntry, RouteTable, SlotEntry
+from serving.table import EndpointEntry, RouteTable, SlotEntry
 from serving.traffic import PERCENT, choose
 
 if TYPE_CHECKING:
     from serving.dataplane.batch import Batcher
-
-
-class LoadedBuild:
-    """A warm build with everything compiled from its signature."""
-
-    def __init__(self, entry: BuildEntry, runtime: OnnxBuild) -> None:
-        self.entry = entry
-        self.runtime = runtime
-        self.spec = Spec(entry.signature)
-        self.spec.batched = self.spec.batched and runtime.batchable
-        self.codec = RowCodec(self.spec)
-
-
-class Builds:
-    """The loaded builds of a table. Two versions may share their bytes, and then the loaded runtime too."""
-
-    def __init__(self) -> None:
-        self._exact: dict[tuple[str, str, int], LoadedBuild] = {}
-        self._by_digest: dict[str, LoadedBuild] = {}
-
-    def add(self, loaded: LoadedBuild) -> None:
-        entry = loaded.entry
-        self._exact[entry.digest, entry.model, entry.version] = loaded
-        self._by_digest[entry.digest] = loaded
-
-    def of(self, digest: str, model: str, version: int) -> LoadedBuild | None:
-        """Give the build of that version, else one with the same bytes."""
-        return self._exact.get((digest, model, version)) or self._by_digest.get(digest)
 
 
 BATCH_BUCKETS = 18
@@ -66,31 +36,41 @@ class SlotStats:
 
 
 class Slot:
-    """One filled slot of one endpoint in one route table."""
+    """One filled slot of one endpoint, handed on from table to table while nothing of it changes."""
 
-    def __init__(self, endpoint: EndpointEntry, slot: SlotEntry, loaded: LoadedBuild, table_revision: int) -> None:
+    def __init__(self, endpoint: EndpointEntry, slot: SlotEntry, compiled: CompiledBuild, table_revision: int) -> None:
         self.endpoint_name = endpoint.name
         self.log_policy, self.log_share = endpoint.log_policy, endpoint.log_share
         self.table_revision = table_revision
         self.name, self.weight, self.shadow, self.is_live = slot.name, slot.weight, slot.shadow, slot.live
-        self.build, self.spec, self.codec = loaded.runtime, loaded.spec, loaded.codec
+        self.compiled = compiled
+        self.build, self.spec, self.codec = compiled.build, compiled.spec, compiled.codec
         # Two versions may have the same bytes, and so one loaded build: the slot says which of them it answers for.
-        self.entry = msgspec.structs.replace(loaded.entry, model=slot.model, version=slot.version) if slot.model else loaded.entry
+        self.entry = msgspec.structs.replace(compiled.entry, model=slot.model, version=slot.version) if slot.model else compiled.entry
         self.version = str(self.entry.version)
-        self.checks = Checks(loaded.spec, endpoint.validation)
-        self.answers = Answers(endpoint.name, self.name, self.entry, loaded.runtime.outputs)
+        self.checks = Checks(compiled.spec, endpoint.validation)
+        self.answers = Answers(endpoint.name, self.name, self.entry, compiled.build.outputs)
         self.batcher: Batcher
         self.stats: SlotStats
 
 
-class EndpointState:
-    """One endpoint with its filled slots; ``in_flight`` counts the calls that it has taken and not answered."""
+class Flight:
+    """Counts the calls that an endpoint has taken and not answered, whichever table they came by."""
 
-    def __init__(self, entry: EndpointEntry, slots: tuple[Slot, ...]) -> None:
+    __slots__ = ("calls",)
+
+    def __init__(self) -> None:
+        self.calls = 0
+
+
+class EndpointState:
+    """One endpoint with its filled slots; ``flight`` is handed on from table to table."""
+
+    def __init__(self, entry: EndpointEntry, slots: tuple[Slot, ...], flight: Flight) -> None:
         self.entry, self.name, self.limits, self.slots = entry, entry.name, entry.limits, slots
         self.sticky_on = entry.sticky_on
         self.timeout_s = entry.limits.timeout_ms / 1000
-        self.in_flight = 0
+        self.flight = flight
         self.shadows = tuple(slot for slot in slots if slot.shadow)
         self._answering = tuple(slot for slot in slots if slot.weight > 0 and not slot.shadow)
         self._weights = [(slot.name, slot.weight) for slot in self._answering]
@@ -143,14 +123,22 @@ class Routes:
     def __init__(self, table: RouteTable, builds: Builds, errors: Mapping[str, str], before: Routes | None) -> None:
         self.table, self.revision, self.errors = table, table.revision, dict(errors)
         self.token = object()  # what was found out about a request's head holds while this is the table's
-        self.keys = KeyRing(table.keys)
+        self.keys: KeyRing = before.keys if before is not None and before.table.keys == table.keys else KeyRing(table.keys)
         self.endpoints = {entry.name: _endpoint(entry, builds, table.revision, before) for entry in table.endpoints}
 
 
 def _endpoint(entry: EndpointEntry, builds: Builds, revision: int, before: Routes | None) -> EndpointState:
-    """Compile one endpoint. If a build with traffic could not be loaded, the endpoint goes on as it was."""
-    loaded = {slot: builds.of(slot.build_digest, slot.model, slot.version) for slot in entry.slots}
+    """Compile one endpoint, or hand on what nothing has changed of. If a build that is to answer is not there, it goes on as it was."""
+    filled = [(slot, builds.of(slot.build_digest, slot.model, slot.version)) for slot in entry.slots]
     old = before.endpoints.get(entry.name) if before else None
-    if any(slot.weight > 0 and build is None for slot, build in loaded.items()) and old is not None and old.slots:
+    if old is None:
+        return _compiled(entry, filled, revision, Flight())
+    if old.slots and any(slot.weight > 0 and compiled is None for slot, compiled in filled):
         return old
-    return EndpointState(entry, tuple(Slot(entry, slot, build, revision) for slot, build in loaded.items() if build is not None))
+    if old.entry == entry and [slot.compiled for slot in old.slots] == [compiled for _, compiled in filled if compiled is not None]:
+        return old
+    return _compiled(entry, filled, revision, old.flight)
+
+
+def _compiled(entry: EndpointEntry, filled: list[tuple[SlotEntry, CompiledBuild | None]], revision: int, flight: Flight) -> EndpointState:
+    return EndpointState(entry, tuple(Slot(entry, slot, compiled, revision) for slot, compiled in filled if compiled is not None), flight)

@@ -146,14 +146,15 @@ def _table(routes: Routes) -> Iterator[Metric]:
     yield gauge("signalbox_route_table_revision", "The route table that is answered from.", routes.revision)
     yield gauge("signalbox_route_table_published_timestamp_seconds", "When that route table was published.", routes.table.published_at)
     builds = GaugeMetricFamily(
-        "signalbox_build_loaded", "1 for a build that is warm, 0 for one that could not be loaded.", labels=["model", "version", "digest"]
+        "signalbox_build_loaded", "1 for a build in memory, 0 for one that the next call loads or that cannot be loaded.", labels=["model", "version", "digest"]
     )
+    present = {slot.entry.digest for endpoint in routes.endpoints.values() for slot in endpoint.slots if slot.build.runtime is not None}
     for entry in routes.table.builds:
-        builds.add_metric([entry.model, str(entry.version), entry.digest[:12]], entry.digest not in routes.errors)
+        builds.add_metric([entry.model, str(entry.version), entry.digest[:12]], entry.digest in present)
     in_flight = GaugeMetricFamily("signalbox_in_flight_requests", "Requests taken and not answered yet.", labels=["endpoint"])
     queued = GaugeMetricFamily("signalbox_queued_requests", "Requests that wait for the next batch of a slot.", labels=_SLOT)
     for endpoint in routes.endpoints.values():
-        in_flight.add_metric([endpoint.name], endpoint.in_flight)
+        in_flight.add_metric([endpoint.name], endpoint.flight.calls)
         for slot in endpoint.slots:
             queued.add_metric([endpoint.name, slot.name, slot.version], len(slot.batcher.pending))
     yield from (builds, in_flight, queued)

@@ -21,8 +21,10 @@ from serving.dataplane.counts import TrafficCounts
 from serving.dataplane.engine import Engine
 from serving.dataplane.heartbeat import Heartbeat
 from serving.dataplane.log import PredictionLog
+from serving.dataplane.memory import BuildMemory, budget_of
 from serving.dataplane.postgres import Link
 from serving.dataplane.spool import Spool
+from serving.dataplane.store import BuildStore
 from serving.dataplane.tables import TableFollower
 from serving.dataplane.tally import Tally, folder_for
 from serving.dataplane.watch import watcher
@@ -56,16 +58,18 @@ async def running_engine(environment: Environment, kind: str) -> AsyncIterator[E
     counts = TrafficCounts(process)
     engine = Engine(log, counts, loop)
     engine.watcher = watcher(environment, metrics.PROCESSES[kind])
-    follower = TableFollower(engine, loop, Link(url, "signalbox routes"), folder, environment.artifacts_dir)
-    heartbeat = Heartbeat(process, kind, engine, counts, Link(url, "signalbox heartbeat"))
+    budget_bytes = budget_of(environment.build_memory_bytes, environment.dataplane_processes)
+    memory = BuildMemory(BuildStore(folder, environment.artifacts_dir), loop, budget_bytes, engine.last_uses)
+    follower = TableFollower(engine, loop, Link(url, "signalbox routes"), folder, memory)
+    heartbeat = Heartbeat(process, kind, engine, memory, Link(url, "signalbox heartbeat"))
     sibling = Sibling(environment.run_dir, metrics.PROCESSES[kind], partial(metrics.collect, engine))
-    for part in (log, follower, heartbeat, sibling):
+    for part in (log, memory, follower, heartbeat, sibling):
         part.start()
     try:
         yield engine
     finally:
         engine.draining = True
-        for stop in (follower.stop, log.stop, heartbeat.stop, sibling.stop):
+        for stop in (follower.stop, memory.stop, log.stop, heartbeat.stop, sibling.stop):
             await loop.run_in_executor(None, stop)
         log.close()
         if engine.watcher is not None:

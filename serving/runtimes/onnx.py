@@ -9,6 +9,7 @@ from typing import Any
 
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
+import msgspec
 import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
@@ -56,15 +57,31 @@ class RunFailed(SignalboxError):
     """The model failed on these rows."""
 
 
-class OnnxBuild:
-    """A loaded, warm build. ``run`` is safe in several threads at once.
+class Facts(msgspec.Struct, frozen=True, kw_only=True):
+    """What warming a build up has shown; true on this machine until ONNX Runtime is another.
 
-    ``single_us`` and ``row_us`` are measured: the time of one row, and of one more row in a batch of
-    ``max_batch``. ``batchable`` says that the first axis of every input and output is the row.
+    ``single_us`` and ``row_us``: the time of one row, and of one more row in a batch of ``max_batch``.
+    ``batchable``: the first axis of every input and output is the row. ``memory_bytes``: what it takes in memory.
     """
 
-    def __init__(self, content: bytes, signature: Signature) -> None:
-        """Load ``content`` and warm it; raises LoadFailed."""
+    outputs: tuple[str, ...]
+    batchable: bool
+    single_us: float
+    row_us: float
+    max_batch: int
+    memory_bytes: int = 0
+    runtime: str = ort.__version__
+
+    @property
+    def is_current(self) -> bool:
+        return bool(self.runtime == ort.__version__)
+
+
+class OnnxBuild:
+    """A loaded, warm build. ``run`` is safe in several threads at once; the measured numbers are those of ``Facts``."""
+
+    def __init__(self, content: bytes, signature: Signature, facts: Facts | None = None) -> None:
+        """Load ``content`` and warm it; with ``facts`` nothing is measured again. Raises LoadFailed."""
         self.signature = signature
         self._session = _session(content)
         self.inputs = {node.name: _NUMPY_OF_ORT.get(node.type) for node in self._session.get_inputs()}
@@ -73,7 +90,23 @@ class OnnxBuild:
         self.single_us = self.row_us = 0.0
         self.max_batch = 1
         self.batchable = all(tensor.shape[:1] == (-1,) for tensor in signature.inputs)
-        self._warm()
+        if facts is None or facts.outputs != tuple(self.outputs):
+            self._warm()
+        else:
+            self.batchable, self.max_batch = facts.batchable, facts.max_batch
+            self.single_us, self.row_us = facts.single_us, facts.row_us
+            self.run(example_feed(signature, 1))
+
+    def facts(self, memory_bytes: int) -> Facts:
+        """Give what was measured, to be kept when the build leaves the memory."""
+        return Facts(
+            outputs=tuple(self.outputs),
+            batchable=self.batchable,
+            single_us=self.single_us,
+            row_us=self.row_us,
+            max_batch=self.max_batch,
+            memory_bytes=memory_bytes,
+        )
 
     def run(self, feed: Mapping[str, Array]) -> list[Array]:
         """Give the outputs in the order of ``outputs``; raises RunFailed."""

@@ -71,6 +71,7 @@ class Plane:
     plain_asgi: bool = False
     sock: socket.socket | None = None
     port: int = 0
+    environ: dict[str, str] = field(default_factory=dict)
     process: subprocess.Popen[bytes] | None = None
     client: httpx.Client = field(default_factory=httpx.Client)
 
@@ -93,7 +94,7 @@ class Plane:
         where = ["--port", str(self.port)] if self.sock is None else ["--fd", str(self.sock.fileno())]
         arguments = [sys.executable, "-m", "serving.dataplane", *where, *(["--plain-asgi"] if self.plain_asgi else [])]
         shared = () if self.sock is None else (self.sock.fileno(),)
-        changes = {"SIGNALBOX_VAR_DIR": str(self.var_dir), "DATABASE_URL": self.database_url, "SIGNALBOX_CONSOLE_PORT": NO_CONSOLE}
+        changes = {"SIGNALBOX_VAR_DIR": str(self.var_dir), "DATABASE_URL": self.database_url, "SIGNALBOX_CONSOLE_PORT": NO_CONSOLE} | self.environ
         with (self.var_dir / "dataplane.log").open("ab") as log:
             self.process = subprocess.Popen(arguments, cwd=ROOT, env=os.environ | changes, stdout=log, stderr=log, pass_fds=shared)
         self.client = httpx.Client(base_url=self.url, headers=HEADERS, timeout=20)

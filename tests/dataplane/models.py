@@ -58,6 +58,30 @@ def regressor(artifacts: Path, *, version: int = 1, offset: float = 0.0, feature
     return _entry(artifacts, content, signature, "sum", version)
 
 
+def large(artifacts: Path, *, version: int = 1, megabytes: int = 10) -> BuildEntry:
+    """As ``regressor`` without an offset, and a constant of that size: ``prediction = a + version``."""
+    nodes = [
+        helper.make_node("Gather", ["ballast", "zero"], ["first"]),
+        helper.make_node("Add", ["input", "first"], ["prediction"]),
+    ]
+    ballast = np.random.default_rng(version).standard_normal(megabytes * 2**18).astype(np.float32)
+    ballast[0] = version
+    content = _content(
+        nodes,
+        [helper.make_tensor_value_info("input", _FLOAT, [None, 1])],
+        [helper.make_tensor_value_info("prediction", _FLOAT, [None, 1])],
+        {"ballast": ballast, "zero": np.array([0], np.int64)},
+        version,
+    )
+    signature = Signature(
+        layout=Layout.MATRIX,
+        features=(Feature(name="a", kind=Kind.NUMBER),),
+        inputs=(Tensor("input", "FP32", (-1, 1)),),
+        outputs=(Tensor("prediction", "FP32", (-1, 1)),),
+    )
+    return _entry(artifacts, content, signature, "large", version)
+
+
 def classifier(artifacts: Path, *, version: int = 1) -> BuildEntry:
     """A column model: ``age`` (number, may be missing) and ``plan`` (text). Says "yes" with p = .75 where age > 30, else "no" with .75."""
     nodes = [

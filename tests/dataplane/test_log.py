@@ -102,7 +102,9 @@ def test_each_process_shows_its_table_and_goes_when_it_ends(plane_with_log: Plan
     plane_with_log.start()
     assert plane_with_log.process is not None
     row = wait_for(lambda: log.run("SELECT pid, table_revision, ready, builds, memory_bytes FROM serving_dataplaneprocess"), "the heartbeat")[0]
-    assert row[:4] == (plane_with_log.process.pid, revision, True, [{"digest": one.digest, "error": ""}])
+    size = row[3][0]["memory_bytes"]
+    assert row[:4] == (plane_with_log.process.pid, revision, True, [{"digest": one.digest, "error": "", "state": "loaded", "memory_bytes": size}])
+    assert one.size_bytes <= size < 2_000_000
     assert 20_000_000 < row[4] < 400_000_000
     plane_with_log.stop()
     assert log.run("SELECT * FROM serving_dataplaneprocess") == []

@@ -16,9 +16,10 @@ import httpx
 import pytest
 
 from core.ids import uuid7
+from serving.dataplane.builds import Build, Builds, CompiledBuild
 from serving.dataplane.counts import TrafficCounts
 from serving.dataplane.engine import Engine
-from serving.dataplane.live import Builds, LoadedBuild, Routes
+from serving.dataplane.live import Routes
 from serving.dataplane.log import PredictionLog
 from serving.dataplane.postgres import Link
 from serving.dataplane.spool import Spool
@@ -192,10 +193,13 @@ def test_a_build_that_left_its_slot_leaves_the_memory(tmp_path: Path) -> None:
 
     def adopt(entry: BuildEntry) -> weakref.ref[OnnxBuild]:
         builds = Builds()
-        builds.add(LoadedBuild(entry, OnnxBuild(next(tmp_path.rglob(entry.digest)).read_bytes(), entry.signature)))
+        runtime = OnnxBuild(next(tmp_path.rglob(entry.digest)).read_bytes(), entry.signature)
+        build = Build(entry, lambda _: None, runtime.facts(0))
+        build.runtime = runtime
+        builds.add(CompiledBuild(entry, build))
         engine.adopt(Routes(table([entry], [endpoint("sum", entry)]), builds, {}, engine.routes))
         assert engine.routes is not None
-        return weakref.ref(engine.routes.endpoints["sum"].slots[0].build)
+        return weakref.ref(runtime)
 
     try:
         first = adopt(one)

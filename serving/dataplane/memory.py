@@ -1,0 +1,258 @@
+"""Which builds are in memory: loads them in threads of its own, and unloads the least recently used beyond a budget.
+
+A build that answers stays before one that only stands by. What was unloaded is loaded again by the next call.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ctypes
+import logging
+import os
+import threading
+import time
+from collections.abc import Callable, Collection, Container, Mapping
+from enum import Enum
+from pathlib import Path
+from queue import SimpleQueue
+
+from serving.dataplane.builds import Build, State
+from serving.dataplane.store import HEAVY_BYTES, BuildStore
+from serving.runtimes.onnx import LoadFailed, OnnxBuild, RunFailed
+from serving.table import BuildEntry
+
+logger = logging.getLogger(__name__)
+
+_NICE = 10
+"""How much a thread that loads gives way: answering goes first, also to the other processes' event loops."""
+_END_S = 3.0
+_LEAST_BYTES = 2**20
+_libc = ctypes.CDLL(None)
+
+
+LastUses = Callable[[], Mapping[str, float]]
+"""Gives when each build has run last, by digest, in seconds since 1970."""
+
+
+class Order(Enum):
+    """What a loading thread is told besides a build to load."""
+
+    GIVE_BACK = "give back"
+    END = "end"
+
+
+Orders = SimpleQueue[Build | Order]
+
+
+class BuildMemory:
+    """Two threads: one loads what tables bring, one what calls wait for, so that no call waits for a deployment."""
+
+    def __init__(self, store: BuildStore, loop: asyncio.AbstractEventLoop, budget_bytes: int, last_uses: LastUses) -> None:
+        self._store, self._loop, self._last_uses = store, loop, last_uses
+        self.budget_bytes = budget_bytes
+        self.builds: dict[str, Build] = {}
+        self._deployed: Orders = SimpleQueue()
+        self._called: Orders = SimpleQueue()
+        self._lock = threading.Lock()
+        self._settled = threading.Condition(self._lock)
+        self._expected: set[Build] = set()
+        self.changes = 0
+        self._threads = [
+            threading.Thread(target=self._work, args=(self._deployed, _NICE), name="load-deployed", daemon=True),
+            threading.Thread(target=self._work, args=(self._called, 0), name="load-called", daemon=True),
+        ]
+
+    def start(self) -> None:
+        for thread in self._threads:
+            thread.start()
+
+    def stop(self) -> None:
+        """End the threads. What is being loaded has three seconds; then its marker goes, since it has not killed this process."""
+        self._deployed.put(Order.END)
+        self._called.put(Order.END)
+        for thread in self._threads:
+            thread.join(timeout=_END_S)
+        self._store.end_loading()
+
+    @property
+    def loaded_bytes(self) -> int:
+        return sum(_size(build) for build in list(self.builds.values()) if build.runtime is not None)
+
+    def hold(self, entries: Collection[BuildEntry], answering: Container[str]) -> None:
+        """Know exactly these builds, and which of them answer. Those that are gone leave the memory with the last slot that has them."""
+        known = {}
+        for entry in entries:
+            known[entry.digest] = self.builds.get(entry.digest) or Build(entry, self._call, self._store.facts(entry.digest))
+            known[entry.digest].answers = entry.digest in answering
+        gone = self.builds.keys() - known.keys()
+        self.builds = known
+        if gone:
+            self._deployed.put(Order.GIVE_BACK)
+
+    def load(self, builds: Collection[Build]) -> None:
+        """Have these loaded, in this order, unless they are or will be; returns at once."""
+        with self._lock:
+            fresh = [build for build in builds if build.runtime is None and build not in self._expected]
+            self._expected.update(fresh)
+        for build in fresh:
+            self._deployed.put(build)
+
+    def wait(self, builds: Collection[Build], timeout_s: float | None) -> None:
+        """Return when each of these was loaded or could not be, or after ``timeout_s``."""
+        with self._settled:
+            self._settled.wait_for(lambda: self._expected.isdisjoint(builds), timeout_s)
+
+    def expects(self, build: Build) -> bool:
+        """Tell whether the build is being loaded, or waits for its turn."""
+        return build in self._expected
+
+    def forget_on_disk(self) -> None:
+        """Keep on disk only what concerns the present builds."""
+        self._store.forget_all_but(set(self.builds))
+
+    def forget_failures(self) -> list[Build]:
+        """Let what failed be tried again; gives it."""
+        failed = [build for build in self.builds.values() if build.state == State.FAILED]
+        for build in failed:
+            build.state, build.error = State.UNKNOWN if build.facts is None else State.UNLOADED, ""
+        return failed
+
+    def first_choice(self) -> list[Build]:
+        """Give what must be loaded at the start: what was never measured, and as much as the budget holds, what answers first."""
+        chosen, room = [], self.budget_bytes
+        for build in sorted(self.builds.values(), key=lambda build: not build.answers):
+            room -= _size(build)
+            if build.facts is None or room >= 0:
+                chosen.append(build)
+        return chosen
+
+    def _call(self, build: Build) -> None:
+        self._called.put(build)
+
+    def _work(self, orders: Orders, nice: int) -> None:
+        with contextlib.suppress(OSError):
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), nice)
+        while (order := orders.get()) is not Order.END:
+            try:
+                if isinstance(order, Build):
+                    self._take(order, orders)
+                else:
+                    _give_back()
+            except Exception:  # the thread's edge
+                logger.exception("Loading a build failed.")
+
+    def _take(self, build: Build, orders: Orders) -> None:
+        with self._settled:
+            if build.state == State.LOADING:
+                return  # the other thread has it, and wakes whoever waits
+            if build.runtime is not None:
+                self._loop.call_soon_threadsafe(build.arrive, build.runtime)
+                self._expected.discard(build)
+                self._settled.notify_all()
+                return
+            build.state, build.error = State.LOADING, ""
+        called_for = orders is self._called
+        self._make_room(build, called_for)
+        self._load(build)
+        self._make_room(build, called_for)
+        with self._settled:
+            self.changes += 1
+            self._expected.discard(build)
+            self._settled.notify_all()
+
+    def _load(self, build: Build) -> None:
+        entry = build.entry
+        before, began = _resident_bytes(), time.monotonic()
+        try:
+            runtime = self._store.load(entry)
+        except (LoadFailed, RunFailed) as error:
+            logger.error("%s version %d cannot be served: %s", entry.model, entry.version, error.message)  # noqa: TRY400  # the text says it all
+            self._fail(build, error.message)
+        except Exception as error:  # one build's failure must not end the thread, nor leave its callers waiting
+            logger.exception("%s version %d cannot be served.", entry.model, entry.version)
+            self._fail(build, f"Loading it failed: {type(error).__name__}: {error}")
+        else:
+            if entry.size_bytes >= HEAVY_BYTES:
+                _give_back()
+            logger.info("%s version %d was loaded in %.2f s.", entry.model, entry.version, time.monotonic() - began)
+            self._have(build, runtime, _resident_bytes() - before)
+
+    def _have(self, build: Build, runtime: OnnxBuild, grown_bytes: int) -> None:
+        if build.facts is None:
+            build.facts = self._store.facts(build.entry.digest) or runtime.facts(_plausible(grown_bytes, build.entry.size_bytes))
+            self._store.keep_facts(build.entry.digest, build.facts)
+        build.loaded_at = time.time()
+        build.state = State.LOADED
+        build.runtime = runtime
+        self._loop.call_soon_threadsafe(build.arrive, runtime)
+
+    def _fail(self, build: Build, reason: str) -> None:
+        build.state, build.error = State.FAILED, reason
+        self._loop.call_soon_threadsafe(build.stay_away, reason)
+
+    def _make_room(self, wanted: Build, called_for: bool) -> None:
+        """Unload until ``wanted`` fits into the budget: first what stands by, then what has not answered for longest.
+
+        What a call has asked for stays, however large it is. What a table brought may have to go again
+        itself, and if it only stands by, nothing that answers goes for it.
+        """
+        present = {build for build in list(self.builds.values()) if build.runtime is not None} | {wanted}
+        over = sum(map(_size, present)) - self.budget_bytes
+        if over <= 0:
+            return
+        last_uses = self._last_uses()
+
+        def worth(build: Build) -> tuple[bool, float]:
+            return build.answers, max(last_uses.get(build.entry.digest, 0.0), build.loaded_at)
+
+        if wanted.runtime is None or called_for:
+            present.discard(wanted)
+        if not (wanted.answers or called_for):
+            present = {build for build in present if not build.answers}
+        for build in sorted(present, key=worth):
+            if over <= 0:
+                break
+            over -= _size(build)
+            build.state, build.runtime = State.UNLOADED, None
+            logger.info("%s version %d was unloaded, to keep the memory's budget.", build.entry.model, build.entry.version)
+        _give_back()
+
+
+def _size(build: Build) -> int:
+    return build.facts.memory_bytes if build.facts else build.entry.size_bytes
+
+
+def _plausible(grown_bytes: int, file_bytes: int) -> int:
+    """Bound what the process has grown by while it loaded: other threads, and the first build of all, make it grow too.
+
+    A forest takes about five times its file.
+    """
+    return max(file_bytes, min(grown_bytes, 8 * file_bytes + _LEAST_BYTES))
+
+
+def _give_back() -> None:
+    """Have the allocator give freed memory back: after loading a forest of 130 MB that is half of what it took. Others run meanwhile."""
+    if hasattr(_libc, "malloc_trim"):
+        _libc.malloc_trim(0)
+
+
+def _resident_bytes() -> int:
+    try:
+        return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except OSError:
+        return 0
+
+
+def budget_of(setting_bytes: int, processes: int) -> int:
+    """Give one process's share of the setting, or of half of what the machine (or its container) has."""
+    return (setting_bytes or machine_bytes() // 2) // processes
+
+
+def machine_bytes() -> int:
+    """Give the memory that may be used: the container's limit where there is one."""
+    physical = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    for path in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
+        with contextlib.suppress(OSError, ValueError):
+            return min(physical, int(Path(path).read_text()))
+    return physical

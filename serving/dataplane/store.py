@@ -1,0 +1,151 @@
+"""The bytes of builds: from the artifact store, with a copy of our own that outlives it, and what was measured of them."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import logging
+import os
+import shutil
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+
+from core.digests import artifact_path, digest_of
+from serving.runtimes.onnx import Facts, LoadFailed, OnnxBuild
+from serving.table import BuildEntry
+
+logger = logging.getLogger(__name__)
+
+HEAVY_BYTES = 8 * 2**20
+"""One process of the machine at a time loads a build of this size or more: it takes seconds of a core."""
+_CRASHES = 2
+_AT_ONCE_S = 1.0
+"""Markers closer together than this are one crash: processes that were ended together, say by a power cut."""
+_CRASH_MEMORY_S = 3600
+_decode_facts = msgspec.json.Decoder(Facts).decode
+
+
+class BuildStore:
+    """Folders under ``folder``: ``builds`` (copies), ``facts`` (measurements), ``loading`` (who is loading what)."""
+
+    def __init__(self, folder: Path, artifacts: Path) -> None:
+        self._artifacts = artifacts
+        self._copies, self._facts, self._markers = folder / "builds", folder / "facts", folder / "loading"
+        for each in (self._copies, self._facts, self._markers):
+            each.mkdir(parents=True, exist_ok=True)
+        self._turn = folder / "loading.lock"
+
+    def load(self, entry: BuildEntry) -> OnnxBuild:
+        """Load and warm a build; raises LoadFailed, also for one that has killed processes before."""
+        if entry.kind == "native":
+            raise LoadFailed("This build has no ONNX form, and the data plane runs ONNX only.")
+        with self._in_turn(entry.size_bytes):
+            content = self._content(entry.digest)
+            self._refuse_killer(entry.digest)
+            marker = self._markers / f"{entry.digest}.{os.getpid()}"
+            marker.touch()
+            try:
+                # What another process has measured meanwhile need not be measured again.
+                return OnnxBuild(content, entry.signature, self.facts(entry.digest))
+            finally:
+                marker.unlink(missing_ok=True)
+
+    def facts(self, digest: str) -> Facts | None:
+        """Give what was measured of a build on this machine, by this version of ONNX Runtime."""
+        try:
+            facts = _decode_facts((self._facts / digest).read_bytes())
+        except (OSError, msgspec.MsgspecError):
+            return None
+        return facts if facts.is_current else None
+
+    def keep_facts(self, digest: str, facts: Facts) -> None:
+        """Keep them for the next start; that it fails costs only time then."""
+        partial = self._facts / f"{digest}.{os.getpid()}"
+        try:
+            partial.write_bytes(msgspec.json.encode(facts))
+            partial.rename(self._facts / digest)
+        except OSError as error:
+            logger.warning("What was measured of the build %s cannot be kept: %s", digest[:12], error)
+
+    @contextlib.contextmanager
+    def _in_turn(self, size_bytes: int) -> Iterator[None]:
+        """Wait until no other process of this machine loads a heavy build. The kernel ends the turn of one that dies."""
+        if size_bytes < HEAVY_BYTES:
+            yield
+            return
+        with self._turn.open("ab") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
+
+    def _content(self, digest: str) -> bytes:
+        copy = self._copies / digest
+        for path in (artifact_path(self._artifacts, digest), copy):
+            try:
+                content = path.read_bytes()
+            except FileNotFoundError:
+                continue
+            if digest_of(content) != digest:
+                logger.error("%s does not have the digest that its name says; it is not used.", path)
+                continue
+            if path != copy:
+                _keep_copy(path, copy)
+            return content
+        raise LoadFailed(f"The file {digest[:12]} is not in the artifact store, or was changed. Restore it, or deploy another version.")
+
+    def _refuse_killer(self, digest: str) -> None:
+        """A marker that a dead process left says that it died while loading this build."""
+        times: list[float] = []
+        for marker in self._markers.glob(f"{digest}.*"):
+            if _is_running(int(marker.suffix[1:])):
+                continue
+            with contextlib.suppress(FileNotFoundError):
+                begun = marker.stat().st_mtime
+                if time.time() - begun > _CRASH_MEMORY_S:
+                    marker.unlink()
+                else:
+                    times.append(begun)
+        times.sort()
+        crashes = sum(place == 0 or begun - times[place - 1] > _AT_ONCE_S for place, begun in enumerate(times))
+        if crashes >= _CRASHES:
+            raise LoadFailed(f"Loading this build ended processes {crashes} times within the hour. Deploy another version.")
+
+    def end_loading(self) -> None:
+        """Take this process's markers away: it ends because it was asked to, not because of a build."""
+        for marker in self._markers.glob(f"*.{os.getpid()}"):
+            marker.unlink(missing_ok=True)
+
+    def forget_all_but(self, digests: set[str]) -> None:
+        for folder in (self._copies, self._facts):
+            for path in folder.iterdir():
+                if path.name.partition(".")[0] not in digests:
+                    path.unlink(missing_ok=True)
+
+
+def _keep_copy(path: Path, copy: Path) -> None:
+    """Link, or copy across file systems; that it fails costs only the safety of a copy."""
+    if copy.exists():
+        return
+    try:
+        os.link(path, copy)
+    except FileExistsError:
+        pass
+    except OSError:
+        try:
+            partial = copy.with_suffix(f".{os.getpid()}")
+            shutil.copyfile(path, partial)
+            partial.rename(copy)
+        except OSError as error:
+            logger.warning("No copy of the build %s can be kept: %s", copy.name[:12], error)
+
+
+def _is_running(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True

@@ -1,0 +1,248 @@
+"""Builds in memory: a budget that holds, loading on demand, and what outlives a change of the table."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from core.ids import uuid7
+from serving.dataplane.builds import Build, Builds, CompiledBuild
+from serving.dataplane.call import Call, Head, Route
+from serving.dataplane.counts import TrafficCounts
+from serving.dataplane.engine import Engine
+from serving.dataplane.live import Routes
+from serving.dataplane.log import PredictionLog
+from serving.dataplane.memory import budget_of, machine_bytes
+from serving.dataplane.postgres import Link
+from serving.dataplane.spool import Spool
+from serving.dataplane.tally import Tally
+from serving.runtimes.onnx import OnnxBuild
+from serving.table import BuildEntry, EndpointEntry, Limits, Reader, SlotEntry, decode, encode
+from tests.dataplane import models
+from tests.dataplane.conftest import KEY, NO_DATABASE, Log, Plane, endpoint, table, wait_for
+
+pytestmark = pytest.mark.django_db
+MEGABYTE = 2**20
+BUDGET = 100 * MEGABYTE
+
+
+def _ask(plane: Plane, name: str, a: float = 1) -> httpx.Response:
+    return plane.client.post(f"/v2/models/{name}/predict", json={"rows": [{"a": a}]})
+
+
+def _states(log: Log) -> dict[str, dict[str, Any]]:
+    rows = log.run("SELECT builds FROM serving_dataplaneprocess")
+    return {build["digest"]: build for build in rows[0][0]} if rows else {}
+
+
+def _loaded(log: Log) -> set[str]:
+    return {digest for digest, build in _states(log).items() if build["state"] == "loaded"}
+
+
+def _limited(plane: Plane, budget: int = BUDGET) -> Plane:
+    plane.environ = {"SIGNALBOX_BUILD_MEMORY_BYTES": str(budget), "SIGNALBOX_DATAPLANE_PROCESSES": "1"}
+    return plane
+
+
+@contextlib.contextmanager
+def _engine(folder: Path) -> Iterator[tuple[Engine, asyncio.AbstractEventLoop]]:
+    loop = asyncio.new_event_loop()
+    log = PredictionLog(Link(NO_DATABASE, "tests"), Spool(folder / "spool"), Tally(folder, uuid7()))
+    engine = Engine(log, TrafficCounts(uuid7()), loop)
+    try:
+        yield engine, loop
+    finally:
+        log.close()
+        engine.close()
+        loop.close()
+
+
+def test_the_budget_is_kept_and_every_endpoint_answers(plane_with_log: Plane, log: Log) -> None:
+    builds = [models.large(plane_with_log.artifacts, version=number) for number in range(1, 13)]
+    log.publish(table(builds, [endpoint(f"e{build.version}", build) for build in builds]))
+    plane = _limited(plane_with_log).start()
+    for turn in range(2):
+        for build in builds:
+            answer = _ask(plane, f"e{build.version}", turn)
+            assert answer.status_code == 200, answer.text
+            assert answer.json()["predictions"] == [{"prediction": turn + build.version}]
+    last = builds[-1].digest
+    states = wait_for(lambda: (found := _states(log)) and found[last]["state"] == "loaded" and found, "the report")
+    assert {build["state"] for build in states.values()} == {"loaded", "unloaded"}
+    assert all(build["memory_bytes"] >= 10 * MEGABYTE for build in states.values())
+    assert sum(build["memory_bytes"] for build in states.values() if build["state"] == "loaded") <= BUDGET
+
+
+def test_what_stands_by_leaves_the_memory_before_what_answers(plane_with_log: Plane, log: Log) -> None:
+    live = models.large(plane_with_log.artifacts, version=1, megabytes=20)
+    standing_by = [models.large(plane_with_log.artifacts, version=number, megabytes=20) for number in (2, 3, 4)]
+    endpoints = [endpoint(f"e{build.version}", live, ("green", build, 0, False)) for build in standing_by]
+    log.publish(table([live, *standing_by], endpoints))
+    plane = _limited(plane_with_log, 90 * MEGABYTE).start()
+    wait_for(lambda: live.digest in _loaded(log), "the report")
+    states = _states(log)
+    assert states[live.digest]["state"] == "loaded"
+    assert "unloaded" in {states[build.digest]["state"] for build in standing_by}
+    wanted = next(build for build in standing_by if states[build.digest]["state"] == "unloaded")
+    asked = plane.client.post(f"/v2/models/e{wanted.version}/versions/{wanted.version}/predict", json={"rows": [{"a": 1}]})
+    assert asked.json()["predictions"] == [{"prediction": 1 + wanted.version}]
+    log.publish(table([live, *standing_by], [endpoint(f"e{build.version}", build, ("green", live, 0, False)) for build in standing_by]))
+    wait_for(lambda: _ask(plane, f"e{wanted.version}").json()["version"] == wanted.version, "the promotion")
+
+
+def test_a_herd_of_callers_loads_a_build_once(plane: Plane) -> None:
+    builds = [models.large(plane.artifacts, version=number, megabytes=20) for number in (1, 2, 3, 4)]
+    plane.keep(table(builds, [endpoint(f"e{build.version}", build) for build in builds]))
+    _limited(plane, 50 * MEGABYTE).start()
+    for build in builds[1:]:
+        assert _ask(plane, f"e{build.version}").status_code == 200
+    before = plane.log_text().count("large version 1 was loaded")
+    with ThreadPoolExecutor(16) as threads:
+        answers = list(threads.map(lambda number: _ask(plane, "e1", number), range(32)))
+    assert [answer.status_code for answer in answers] == [200] * 32
+    assert [answer.json()["predictions"] for answer in answers] == [[{"prediction": number + 1.0}] for number in range(32)]
+    assert plane.log_text().count("large version 1 was loaded") == before + 1
+
+
+def test_a_restart_measures_nothing_again_and_loads_what_fits(plane: Plane) -> None:
+    builds = [models.large(plane.artifacts, version=number, megabytes=20) for number in (1, 2, 3, 4)]
+    plane.keep(table(builds, [endpoint(f"e{build.version}", build) for build in builds]))
+    _limited(plane, 50 * MEGABYTE).start()
+    assert plane.stop() == 0
+    assert plane.log_text().count("was loaded in") == 4
+    plane.start()
+    assert plane.log_text().count("was loaded in") < 8
+    assert [_ask(plane, f"e{build.version}").json()["predictions"] for build in builds] == [[{"prediction": 1.0 + build.version}] for build in builds]
+
+
+def test_a_call_that_waits_for_its_build_ends_at_its_deadline(tmp_path: Path) -> None:
+    entry = models.regressor(tmp_path)
+    runtime = OnnxBuild(next(tmp_path.rglob(entry.digest)).read_bytes(), entry.signature)
+    asked: list[Build] = []
+    build = Build(entry, asked.append, runtime.facts(0))
+    answers: list[int] = []
+    with _engine(tmp_path) as (engine, loop):
+        _adopt(engine, [(entry, build)], endpoint("sum", entry, limits=Limits(timeout_ms=100)))
+        head = Head(Route("sum", "", "predict"), {b"authorization": f"Bearer {KEY}".encode()})
+
+        def ask() -> None:
+            engine.submit(Call(head, b'{"rows":[{"a":1,"b":2,"c":3}]}', lambda status, *_: answers.append(status)))
+
+        for _ in range(3):
+            ask()
+        loop.run_until_complete(asyncio.sleep(0.4))
+        assert answers == [504] * 3
+        assert asked == [build]
+        assert engine.routes is not None
+        assert engine.routes.endpoints["sum"].flight.calls == 0
+        build.arrive(runtime)
+        ask()
+        loop.run_until_complete(asyncio.sleep(0.05))
+        assert answers == [504] * 3 + [200]
+
+
+def test_a_build_that_cannot_be_loaded_for_a_call_is_503_with_the_reason(plane: Plane) -> None:
+    builds = [models.large(plane.artifacts, version=number, megabytes=20) for number in (1, 2, 3, 4)]
+    plane.keep(table(builds, [endpoint(f"e{build.version}", build) for build in builds]))
+    _limited(plane, 50 * MEGABYTE).start()
+    for build in builds[1:]:
+        assert _ask(plane, f"e{build.version}").status_code == 200
+    contents = {path: path.read_bytes() for path in plane.var_dir.rglob(builds[0].digest) if path.stat().st_size > MEGABYTE}
+    for path in contents:
+        path.unlink()
+    refused = _ask(plane, "e1")
+    assert refused.status_code == 503
+    assert "could not be loaded: The file" in refused.text
+    for path, content in contents.items():
+        path.write_bytes(content)
+    assert _ask(plane, "e1").json()["predictions"] == [{"prediction": 2.0}]
+
+
+def _adopt(engine: Engine, present: list[tuple[BuildEntry, Build]], *endpoints: EndpointEntry) -> Routes:
+    builds = Builds()
+    for entry, build in present:
+        builds.add(CompiledBuild(entry, build))
+    engine.adopt(Routes(table([entry for entry, _ in present], list(endpoints)), builds, {}, engine.routes))
+    assert engine.routes is not None
+    return engine.routes
+
+
+def test_a_table_hands_on_what_it_does_not_change(tmp_path: Path) -> None:
+    entry = models.regressor(tmp_path)
+    build = Build(entry, lambda _: None, OnnxBuild(next(tmp_path.rglob(entry.digest)).read_bytes(), entry.signature).facts(0))
+    compiled = CompiledBuild(entry, build)
+    builds = Builds()
+    builds.add(compiled)
+    with _engine(tmp_path) as (engine, _):
+        engine.adopt(Routes(table([entry], [endpoint("one", entry), endpoint("two", entry)]), builds, {}, None))
+        before = engine.routes
+        assert before is not None
+        other = EndpointEntry(id="two", name="two", revision=2, slots=(SlotEntry(name="green", build_digest=entry.digest, weight=100, live=True),))
+        engine.adopt(Routes(table([entry], [endpoint("one", entry), other], revision=2), builds, {}, before))
+        after = engine.routes
+        assert after is not None
+        assert after.endpoints["one"] is before.endpoints["one"]
+        assert after.endpoints["one"].slots[0].table_revision == 2
+        assert after.endpoints["two"] is not before.endpoints["two"]
+        assert after.endpoints["two"].flight is before.endpoints["two"].flight
+        assert after.keys is before.keys
+
+
+def test_a_reader_gives_the_same_builds_as_long_as_they_are_the_same(tmp_path: Path) -> None:
+    one, two, changed = models.regressor(tmp_path), models.regressor(tmp_path, version=2), models.regressor(tmp_path, version=2, offset=1)
+    reader = Reader()
+    first = reader.decode(encode(table([one, two], [endpoint("sum", one)])))
+    second = reader.decode(encode(table([one, changed], [endpoint("sum", one)], revision=2)))
+    assert (first.builds, second.builds) == ((one, two), (one, changed))
+    assert second.builds[0] is first.builds[0]
+    assert decode(reader.encode(second)) == second
+
+
+def test_a_call_in_a_replaced_slot_still_ends_at_its_deadline(plane_with_log: Plane, log: Log) -> None:
+    slow, other = models.slow(plane_with_log.artifacts, loops=250_000), models.large(plane_with_log.artifacts, megabytes=1)
+    limits = Limits(timeout_ms=100)
+    log.publish(table([slow, other], [endpoint("slow", slow, limits=limits)]))
+    plane = plane_with_log.start()
+    with ThreadPoolExecutor(1) as threads:
+        running = threads.submit(_ask, plane, "slow")
+        log.publish(table([slow, other], [endpoint("slow", other, limits=limits)]))
+        assert running.result().status_code == 504
+    wait_for(lambda: _ask(plane, "slow").json().get("version") == 1, "the other model")
+
+
+def test_the_limit_and_the_deadline_count_calls_of_a_replaced_slot(tmp_path: Path) -> None:
+    one, two = models.regressor(tmp_path), models.regressor(tmp_path, version=2)
+    runtime = OnnxBuild(next(tmp_path.rglob(one.digest)).read_bytes(), one.signature)
+    builds = [(entry, Build(entry, lambda _: None, runtime.facts(0))) for entry in (one, two)]
+    builds[1][1].runtime = runtime
+    limits = Limits(timeout_ms=100, max_concurrency=1)
+    answers: list[int] = []
+    head = Head(Route("sum", "", "predict"), {b"authorization": f"Bearer {KEY}".encode()})
+
+    def ask() -> None:
+        engine.submit(Call(head, b'{"rows":[{"a":1,"b":2,"c":3}]}', lambda status, *_: answers.append(status)))
+
+    with _engine(tmp_path) as (engine, loop):
+        _adopt(engine, builds, endpoint("sum", one, limits=limits))
+        ask()  # waits for its build
+        _adopt(engine, builds, endpoint("sum", two, limits=limits))
+        ask()
+        assert answers == [503]
+        loop.run_until_complete(asyncio.sleep(0.3))
+        assert answers == [503, 504]
+        ask()
+        loop.run_until_complete(asyncio.sleep(0.05))
+        assert answers == [503, 504, 200]
+
+
+def test_the_budget_is_shared_by_the_processes_and_is_half_of_the_machine_by_default() -> None:
+    assert budget_of(1000, 4) == 250
+    assert budget_of(0, 2) == machine_bytes() // 4
+    assert machine_bytes() > 0
