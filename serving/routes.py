@@ -102,6 +102,7 @@ def _slot_entry(endpoint: Endpoint, slot: Slot, build: Build) -> SlotEntry:
         weight=slot.weight,
         live=slot.name == endpoint.live_slot,
         shadow=slot.shadow,
+        deployed_at=slot.deployed_at.timestamp() if slot.deployed_at else 0.0,
     )
 
 

@@ -26,7 +26,10 @@ class BuildEntry(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class SlotEntry(msgspec.Struct, frozen=True, kw_only=True):
-    """A filled slot. ``model`` and ``version`` are those that it answers for: two versions may share a digest."""
+    """A filled slot. ``model`` and ``version`` are those that it answers for: two versions may share a digest.
+
+    ``deployed_at`` in seconds since 1970: a build that was refused before then is tried again.
+    """
 
     name: str
     build_digest: str
@@ -35,6 +38,7 @@ class SlotEntry(msgspec.Struct, frozen=True, kw_only=True):
     weight: int
     live: bool = False
     shadow: bool = False
+    deployed_at: float = 0.0
 
 
 class ValidationPolicy(msgspec.Struct, frozen=True, kw_only=True):

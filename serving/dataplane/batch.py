@@ -14,6 +14,7 @@ import numpy as np
 
 from core.errors import SignalboxError
 from serving.dataplane.call import Call
+from serving.dataplane.crashes import Cells
 from serving.dataplane.errors import Busy, Failed
 from serving.dataplane.tensors import Array
 from serving.runtimes.onnx import OnnxBuild
@@ -49,6 +50,7 @@ class Settler(Protocol):
     """What takes the results: the engine. It expires the calls of what is ``watched`` in time."""
 
     watched: set[Batcher]
+    cells: Cells
 
     def settle(self, slot: Slot, calls: list[Call], joined: Joined, outputs: list[Array], run_s: float) -> None: ...
     def refuse(self, call: Call, error: SignalboxError) -> None: ...
@@ -69,13 +71,15 @@ class Joined:
 class Batcher:
     """The queue of one slot. Everything but the run itself happens in the event loop's thread.
 
-    While the slot's build is not in memory, calls wait. It holds what the slot is made of, not the slot: in a circle of references, which the frozen
-    garbage collection never looks at, a replaced slot would keep its build in memory for good.
+    While the slot's build is not in memory, calls wait. It holds what the slot is made of, not the
+    slot: in a circle of references, which the frozen garbage collection never looks at, a replaced
+    slot would keep its build in memory for good.
     """
 
     def __init__(self, slot: Slot, settler: Settler, loop: asyncio.AbstractEventLoop, threads: ThreadPoolExecutor) -> None:
         self._build, self._spec, self._checks = slot.build, slot.spec, slot.checks
         self._settler, self._loop, self._threads = settler, loop, threads
+        self._cells = settler.cells.cells
         self.pending: deque[Call] = deque()
         self.running: list[Call] = []
         self._scheduled = False
@@ -184,12 +188,12 @@ class Batcher:
             return
         self.running = calls
         self._settler.watched.add(self)
-        future = self._threads.submit(_timed_run, runtime, joined)
+        future = self._threads.submit(_run_in_thread, runtime, joined, self._settler.cells)
         future.add_done_callback(lambda done: self._loop.call_soon_threadsafe(self._finish, done, calls, joined, runtime))
 
     def _run_inline(self, calls: list[Call], joined: Joined, runtime: OnnxBuild) -> None:
         try:
-            outputs, run_s = _timed_run(runtime, joined)
+            outputs, run_s = _timed_run(runtime, joined, self._cells, 0)
         except SignalboxError as error:
             self._fail(calls, error, runtime)
             return
@@ -240,9 +244,17 @@ def _slot_of(calls: list[Call]) -> Slot:
     return slot
 
 
-def _timed_run(build: OnnxBuild, joined: Joined) -> tuple[list[Array], float]:
+def _run_in_thread(build: OnnxBuild, joined: Joined, cells: Cells) -> tuple[list[Array], float]:
+    return _timed_run(build, joined, cells.cells, cells.index())
+
+
+def _timed_run(build: OnnxBuild, joined: Joined, cells: memoryview[int], cell: int) -> tuple[list[Array], float]:
     start = time.perf_counter()
-    outputs = build.run_split(joined.arrays, joined.rows)
+    cells[cell] = build.mark
+    try:
+        outputs = build.run_split(joined.arrays, joined.rows)
+    finally:
+        cells[cell] = 0
     return outputs, time.perf_counter() - start
 
 

@@ -23,6 +23,7 @@ class State(StrEnum):
     LOADED = "loaded"
     UNLOADED = "unloaded"  # loaded when the next call comes
     FAILED = "failed"
+    REFUSED = "refused"  # it has ended processes
 
 
 class Build:
@@ -86,9 +87,10 @@ class CompiledBuild:
 
 
 class Builds:
-    """The servable builds of a table. Two versions may share their bytes, and then the build too."""
+    """The servable builds of a table. Two versions may share their bytes, and then the build too. ``refused``: digests that must not run."""
 
     def __init__(self) -> None:
+        self.refused: set[str] = set()
         self._exact: dict[tuple[str, str, int], CompiledBuild] = {}
         self._by_digest: dict[str, CompiledBuild] = {}
 

@@ -19,6 +19,7 @@ from serving.dataplane import bodies, keys
 from serving.dataplane.batch import Batch, Batcher, Joined
 from serving.dataplane.call import JSON, RETRY, Call, Head, Headers
 from serving.dataplane.counts import LoopLag, Refusals, TrafficCounts
+from serving.dataplane.crashes import Cells
 from serving.dataplane.errors import Busy, Failed, Late, Oversized, Unknown
 from serving.dataplane.forms import FORMS
 from serving.dataplane.ids import IdMaker, text_of
@@ -46,7 +47,7 @@ _UNKNOWN = "Request for unknown model: '{}' is not found"
 class Engine:
     """``routes`` is what answers; it is replaced as a whole by ``adopt``."""
 
-    def __init__(self, log: PredictionLog, counts: TrafficCounts, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, log: PredictionLog, counts: TrafficCounts, loop: asyncio.AbstractEventLoop, cells: Cells | None = None) -> None:
         self.log, self.counts = log, counts
         self.routes: Routes | None = None
         self.draining = False
@@ -54,6 +55,7 @@ class Engine:
         self.stats: dict[tuple[str, str, str], SlotStats] = {}
         self.refusals, self.loop_lag = Refusals(), LoopLag()
         self.watched: set[Batcher] = set()
+        self.cells = Cells() if cells is None else cells
         self._loop = loop
         self._threads = ThreadPoolExecutor(max_workers=4, thread_name_prefix="heavy-build")
         self._make_id = IdMaker().make
@@ -73,6 +75,11 @@ class Engine:
                     slot.stats = self.stats.setdefault((endpoint.name, slot.name, slot.version), SlotStats())
                     slot.checks.actions = slot.stats.actions
         self.routes = routes
+
+    def drain(self) -> None:
+        """Take readiness away; answers from now on end their connections, and being killed is no build's fault."""
+        self.draining = True
+        self.cells.begin_to_end()
 
     def last_uses(self) -> dict[str, float]:
         """Give when each build has answered last, by digest, in seconds since 1970. For any thread."""

@@ -117,6 +117,9 @@ class EndpointState:
         return slots[choose(sticky_key, self._weights)]
 
 
+Filled = tuple[SlotEntry, CompiledBuild | None]
+
+
 class Routes:
     """A whole route table, compiled. ``errors`` says why builds could not be loaded, by digest."""
 
@@ -128,17 +131,29 @@ class Routes:
 
 
 def _endpoint(entry: EndpointEntry, builds: Builds, revision: int, before: Routes | None) -> EndpointState:
-    """Compile one endpoint, or hand on what nothing has changed of. If a build that is to answer is not there, it goes on as it was."""
+    """Compile one endpoint, or hand on what nothing has changed of.
+
+    If a build that is to answer is not there, the endpoint goes on as it was; if it was not there
+    either, or ran what is refused now, then what was replaced answers again.
+    """
     filled = [(slot, builds.of(slot.build_digest, slot.model, slot.version)) for slot in entry.slots]
     old = before.endpoints.get(entry.name) if before else None
-    if old is None:
-        return _compiled(entry, filled, revision, Flight())
-    if old.slots and any(slot.weight > 0 and compiled is None for slot, compiled in filled):
-        return old
-    if old.entry == entry and [slot.compiled for slot in old.slots] == [compiled for _, compiled in filled if compiled is not None]:
-        return old
-    return _compiled(entry, filled, revision, old.flight)
+    is_gap = any(slot.weight > 0 and compiled is None for slot, compiled in filled)
+    if old is not None and old.slots and builds.refused.isdisjoint(slot.entry.digest for slot in old.slots):
+        same_builds = [slot.compiled for slot in old.slots] == [compiled for _, compiled in filled if compiled is not None]
+        if is_gap or (old.entry == entry and same_builds):
+            return old
+    present = [(slot, compiled) for slot, compiled in (_without_gap(filled) if is_gap else filled) if compiled is not None]
+    return EndpointState(entry, tuple(Slot(entry, slot, compiled, revision) for slot, compiled in present), old.flight if old else Flight())
 
 
-def _compiled(entry: EndpointEntry, filled: list[tuple[SlotEntry, CompiledBuild | None]], revision: int, flight: Flight) -> EndpointState:
-    return EndpointState(entry, tuple(Slot(entry, slot, compiled, revision) for slot, compiled in filled if compiled is not None), flight)
+def _without_gap(filled: list[Filled]) -> list[Filled]:
+    """If nothing that is to answer is there, give all traffic to the slot that was filled last before what is missing."""
+    if any(slot.weight > 0 and compiled is not None for slot, compiled in filled):
+        return filled  # the other slots take the share of what is missing
+    missing_since = min(slot.deployed_at for slot, _ in filled if slot.weight > 0)
+    earlier = [slot for slot, compiled in filled if compiled is not None and not slot.shadow and slot.deployed_at <= missing_since]
+    if not earlier:
+        return filled
+    stand_in = max(earlier, key=lambda slot: slot.deployed_at)
+    return [(msgspec.structs.replace(slot, weight=PERCENT) if slot is stand_in else slot, compiled) for slot, compiled in filled]

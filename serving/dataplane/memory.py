@@ -12,12 +12,14 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Callable, Collection, Container, Mapping
+from collections.abc import Callable, Collection, Mapping
 from enum import Enum
 from pathlib import Path
 from queue import SimpleQueue
+from typing import NamedTuple
 
 from serving.dataplane.builds import Build, State
+from serving.dataplane.crashes import CrashWatch
 from serving.dataplane.store import HEAVY_BYTES, BuildStore
 from serving.runtimes.onnx import LoadFailed, OnnxBuild, RunFailed
 from serving.table import BuildEntry
@@ -35,6 +37,13 @@ LastUses = Callable[[], Mapping[str, float]]
 """Gives when each build has run last, by digest, in seconds since 1970."""
 
 
+class Role(NamedTuple):
+    """What a build is for: whether a slot with traffic, or a shadow, has it, and when it was last deployed (seconds since 1970)."""
+
+    answers: bool
+    deployed_at: float
+
+
 class Order(Enum):
     """What a loading thread is told besides a build to load."""
 
@@ -42,14 +51,15 @@ class Order(Enum):
     END = "end"
 
 
+_NO_ROLE = Role(answers=False, deployed_at=0.0)
 Orders = SimpleQueue[Build | Order]
 
 
 class BuildMemory:
     """Two threads: one loads what tables bring, one what calls wait for, so that no call waits for a deployment."""
 
-    def __init__(self, store: BuildStore, loop: asyncio.AbstractEventLoop, budget_bytes: int, last_uses: LastUses) -> None:
-        self._store, self._loop, self._last_uses = store, loop, last_uses
+    def __init__(self, store: BuildStore, crashes: CrashWatch, loop: asyncio.AbstractEventLoop, budget_bytes: int, last_uses: LastUses) -> None:
+        self._store, self._crashes, self._loop, self._last_uses = store, crashes, loop, last_uses
         self.budget_bytes = budget_bytes
         self.builds: dict[str, Build] = {}
         self._deployed: Orders = SimpleQueue()
@@ -79,21 +89,34 @@ class BuildMemory:
     def loaded_bytes(self) -> int:
         return sum(_size(build) for build in list(self.builds.values()) if build.runtime is not None)
 
-    def hold(self, entries: Collection[BuildEntry], answering: Container[str]) -> None:
-        """Know exactly these builds, and which of them answer. Those that are gone leave the memory with the last slot that has them."""
+    def hold(self, entries: Collection[BuildEntry], roles: Mapping[str, Role]) -> None:
+        """Know exactly these builds, and what they are for. Those that are gone leave the memory with the last slot that has them."""
         known = {}
         for entry in entries:
-            known[entry.digest] = self.builds.get(entry.digest) or Build(entry, self._call, self._store.facts(entry.digest))
-            known[entry.digest].answers = entry.digest in answering
+            build = self.builds.get(entry.digest) or Build(entry, self._call, self._store.facts(entry.digest))
+            role = roles.get(entry.digest, _NO_ROLE)
+            build.answers = role.answers
+            self._refuse_or_not(build, self._crashes.refusals.reason(entry.digest, role.deployed_at))
+            known[entry.digest] = build
         gone = self.builds.keys() - known.keys()
         self.builds = known
         if gone:
             self._deployed.put(Order.GIVE_BACK)
 
+    def _refuse_or_not(self, build: Build, reason: str) -> None:
+        if reason:
+            build.state, build.error, build.runtime = State.REFUSED, reason, None
+        elif build.state == State.REFUSED:
+            build.state, build.error = State.UNKNOWN if build.facts is None else State.UNLOADED, ""
+
+    def look_for_crashes(self) -> bool:
+        """See what dead processes were running; tells whether what is refused has changed."""
+        return self._crashes.look(self._store.born_at)
+
     def load(self, builds: Collection[Build]) -> None:
         """Have these loaded, in this order, unless they are or will be; returns at once."""
         with self._lock:
-            fresh = [build for build in builds if build.runtime is None and build not in self._expected]
+            fresh = [build for build in builds if build.runtime is None and build.state != State.REFUSED and build not in self._expected]
             self._expected.update(fresh)
         for build in fresh:
             self._deployed.put(build)
@@ -123,7 +146,7 @@ class BuildMemory:
         chosen, room = [], self.budget_bytes
         for build in sorted(self.builds.values(), key=lambda build: not build.answers):
             room -= _size(build)
-            if build.facts is None or room >= 0:
+            if not build.error and (build.facts is None or room >= 0):
                 chosen.append(build)
         return chosen
 
@@ -144,6 +167,9 @@ class BuildMemory:
 
     def _take(self, build: Build, orders: Orders) -> None:
         with self._settled:
+            if build.state == State.REFUSED:
+                self._loop.call_soon_threadsafe(build.stay_away, build.error)
+                return
             if build.state == State.LOADING:
                 return  # the other thread has it, and wakes whoever waits
             if build.runtime is not None:
@@ -182,6 +208,7 @@ class BuildMemory:
         if build.facts is None:
             build.facts = self._store.facts(build.entry.digest) or runtime.facts(_plausible(grown_bytes, build.entry.size_bytes))
             self._store.keep_facts(build.entry.digest, build.facts)
+        runtime.mark = self._crashes.marks.number_of(build.entry.digest)
         build.loaded_at = time.time()
         build.state = State.LOADED
         build.runtime = runtime

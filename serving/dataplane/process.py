@@ -18,6 +18,7 @@ from core.ids import uuid7
 from core.metrics.siblings import Sibling
 from serving.dataplane import metrics
 from serving.dataplane.counts import TrafficCounts
+from serving.dataplane.crashes import Cells, CrashWatch
 from serving.dataplane.engine import Engine
 from serving.dataplane.heartbeat import Heartbeat
 from serving.dataplane.log import PredictionLog
@@ -56,10 +57,11 @@ async def running_engine(environment: Environment, kind: str) -> AsyncIterator[E
     url = environment.database_url
     log = PredictionLog(Link(url, "signalbox log"), Spool(folder / "spool"), Tally(folder_for(environment.var_dir), process))
     counts = TrafficCounts(process)
-    engine = Engine(log, counts, loop)
+    crashes = CrashWatch(folder)
+    engine = Engine(log, counts, loop, Cells(crashes.marks.cells))
     engine.watcher = watcher(environment, metrics.PROCESSES[kind])
     budget_bytes = budget_of(environment.build_memory_bytes, environment.dataplane_processes)
-    memory = BuildMemory(BuildStore(folder, environment.artifacts_dir), loop, budget_bytes, engine.last_uses)
+    memory = BuildMemory(BuildStore(folder, environment.artifacts_dir), crashes, loop, budget_bytes, engine.last_uses)
     follower = TableFollower(engine, loop, Link(url, "signalbox routes"), folder, memory)
     heartbeat = Heartbeat(process, kind, engine, memory, Link(url, "signalbox heartbeat"))
     sibling = Sibling(environment.run_dir, metrics.PROCESSES[kind], partial(metrics.collect, engine))
@@ -68,10 +70,11 @@ async def running_engine(environment: Environment, kind: str) -> AsyncIterator[E
     try:
         yield engine
     finally:
-        engine.draining = True
+        engine.drain()
         for stop in (follower.stop, memory.stop, log.stop, heartbeat.stop, sibling.stop):
             await loop.run_in_executor(None, stop)
         log.close()
         if engine.watcher is not None:
             await loop.run_in_executor(None, engine.watcher.stop)
         engine.close()
+        crashes.marks.close()

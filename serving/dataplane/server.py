@@ -55,7 +55,7 @@ class _Server(uvicorn.Server):
             self.should_exit = True
             return
         logger.info("Draining.")
-        self.engine.draining = True
+        self.engine.drain()
         self.loop.call_soon_threadsafe(self.loop.call_later, DRAIN_S, self._leave)
 
     def _leave(self) -> None:

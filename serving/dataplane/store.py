@@ -61,6 +61,13 @@ class BuildStore:
             return None
         return facts if facts.is_current else None
 
+    def born_at(self, digest: str) -> float:
+        """Give when the build was first measured here, in seconds since 1970; now for one that never was."""
+        try:
+            return (self._facts / digest).stat().st_mtime
+        except OSError:
+            return time.time()
+
     def keep_facts(self, digest: str, facts: Facts) -> None:
         """Keep them for the next start; that it fails costs only time then."""
         partial = self._facts / f"{digest}.{os.getpid()}"

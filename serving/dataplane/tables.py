@@ -22,7 +22,7 @@ from serving import table as route_table
 from serving.dataplane.builds import Build, Builds, CompiledBuild, State
 from serving.dataplane.engine import Engine
 from serving.dataplane.live import Routes
-from serving.dataplane.memory import BuildMemory
+from serving.dataplane.memory import BuildMemory, Role
 from serving.dataplane.postgres import Away, Link
 from serving.table import EndpointEntry, Reader, RouteTable
 
@@ -84,7 +84,7 @@ class TableFollower:
 
     def _look_at_the_builds(self, table: RouteTable) -> None:
         """Answer with what has been loaded since the table was taken; try again what failed."""
-        if self._changes != self._memory.changes:
+        if self._memory.look_for_crashes() or self._changes != self._memory.changes:
             self._adopt(table)
         elif time.monotonic() > self._retry_at:
             self._memory.load(self._memory.forget_failures())
@@ -126,7 +126,8 @@ class TableFollower:
     def _adopt(self, table: RouteTable) -> None:
         """Have loaded what is new, then swap in one assignment in the event loop's thread. What has not changed is handed on."""
         is_first = self._engine.routes is None
-        self._memory.hold(table.builds, {slot.build_digest for endpoint in table.endpoints for slot in endpoint.slots if slot.weight or slot.shadow})
+        self._memory.look_for_crashes()
+        self._memory.hold(table.builds, _roles(table))
         wanted = self._memory.first_choice() if is_first else self._needed(table)
         self._memory.load(wanted)
         self._memory.wait(wanted, None if is_first else _LOADING_HOLDS_UP_S)
@@ -163,6 +164,8 @@ class TableFollower:
             build = self._memory.builds[entry.digest]
             if build.error:
                 errors[entry.digest] = build.error
+                if build.state == State.REFUSED:
+                    builds.refused.add(entry.digest)
             elif build.facts is not None and not self._memory.expects(build):
                 builds.add(self._builds.exactly(entry, build) or CompiledBuild(entry, build))
         return builds, errors
@@ -179,6 +182,15 @@ class TableFollower:
             self._memory.forget_on_disk()
         except OSError as error:
             logger.warning("The route table cannot be kept on disk: %s", error)
+
+
+def _roles(table: RouteTable) -> dict[str, Role]:
+    """Give what each build is for, by digest."""
+    roles: dict[str, Role] = {}
+    for slot in (slot for endpoint in table.endpoints for slot in endpoint.slots):
+        known = roles.get(slot.build_digest, Role(answers=False, deployed_at=0.0))
+        roles[slot.build_digest] = Role(known.answers or slot.weight > 0 or slot.shadow, max(known.deployed_at, slot.deployed_at))
+    return roles
 
 
 def _begun(endpoint: EndpointEntry, before: EndpointEntry | None) -> set[str]:

@@ -83,6 +83,8 @@ class OnnxBuild:
     def __init__(self, content: bytes, signature: Signature, facts: Facts | None = None) -> None:
         """Load ``content`` and warm it; with ``facts`` nothing is measured again. Raises LoadFailed."""
         self.signature = signature
+        self.mark = 0
+        """What a process writes down while it runs this build, to be blamed if it dies."""
         self._session = _session(content)
         self.inputs = {node.name: _NUMPY_OF_ORT.get(node.type) for node in self._session.get_inputs()}
         self.outputs = [node.name for node in self._session.get_outputs()]
