@@ -14,6 +14,7 @@ from core.errors import SignalboxError
 
 COMMANDS = {
     "up": "up",
+    "restart": "up",
     "sign-in": "machine",
     "doctor": "doctor",
     "backup": "backup",

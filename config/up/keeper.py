@@ -9,9 +9,9 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
-from core.errors import SignalboxError
+from core.errors import SignalboxError, Unavailable
 
 logger = logging.getLogger(__name__)
 
@@ -20,6 +20,10 @@ LONGEST_PAUSE_S = 10.0
 # A process that ran this long was healthy: the next pause is the first one again.
 HEALTHY_AFTER_S = 30.0
 
+REPLACED_WITHIN_S = 300.0
+_STEP_S = 0.05
+
+Check = Callable[[], Awaitable[bool]]
 Launch = Callable[[], subprocess.Popen[bytes]]
 
 
@@ -33,11 +37,17 @@ class Keeper:
         self._launch = launch
         self._stop_signal = stop_signal
         self._process: subprocess.Popen[bytes] | None = None
+        self._next: subprocess.Popen[bytes] | None = None
         self._task: asyncio.Task[None] | None = None
 
     @property
     def pid(self) -> int | None:
         return self._process.pid if self._process and self._process.poll() is None else None
+
+    @property
+    def next_pid(self) -> int | None:
+        """The process that is to take this one's place, while ``replace`` waits for it."""
+        return self._next.pid if self._next and self._next.poll() is None else None
 
     def start(self) -> None:
         """Start it now; a failure of this first start is the caller's to handle."""
@@ -50,13 +60,40 @@ class Keeper:
             self._task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await self._task
-        if self._process is None:
-            return
-        if self._process.poll() is None:
-            self._process.send_signal(self._stop_signal)
+        for process in (self._process, self._next):
+            if process is not None:
+                await self._end(process, timeout_s)
+
+    async def restart(self, timeout_s: float) -> None:
+        """End it, then start it again."""
+        await self.stop(timeout_s)
+        self.start()
+
+    async def replace(self, is_ready: Check, timeout_s: float) -> None:
+        """Start another process, and when that is ready end the present one within ``timeout_s``.
+
+        Raises Unavailable if it does not get ready; then the present one stays.
+        """
+        self._next = fresh = self._launch()
+        try:
+            await _until(is_ready, fresh, self.name)
+        except BaseException:
+            self._next = None
+            await self._end(fresh, 0)
+            raise
+        if self._task is not None:
+            self._task.cancel()
+        before, self._process, self._next = self._process, fresh, None
+        self._task = asyncio.create_task(self._keep(), name=f"keep {self.name}")
+        if before is not None:
+            await self._end(before, timeout_s)
+
+    async def _end(self, process: subprocess.Popen[bytes], timeout_s: float) -> None:
+        if process.poll() is None:
+            process.send_signal(self._stop_signal)
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(ended(self._process), timeout_s)
-        self._end_group()
+                await asyncio.wait_for(ended(process), timeout_s)
+        _end_group(process)
 
     async def _keep(self) -> None:
         pause_s = FIRST_PAUSE_S
@@ -64,7 +101,7 @@ class Keeper:
             started = time.monotonic()
             if self._process is not None:
                 logger.warning("%s %s; starting it again in %.1f s", self.name, described(await ended(self._process)), pause_s)
-                self._end_group()
+                _end_group(self._process)
             self.ends += 1
             if time.monotonic() - started > HEALTHY_AFTER_S:
                 pause_s = FIRST_PAUSE_S
@@ -81,13 +118,22 @@ class Keeper:
             logger.exception("%s did not start.", self.name)
         return None
 
-    def _end_group(self) -> None:
-        """Nothing that it started may stay: every child of ours leads its own process group."""
-        if self._process is None:
+
+def _end_group(process: subprocess.Popen[bytes]) -> None:
+    """Nothing that it started may stay: every child of ours leads its own process group."""
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+async def _until(is_ready: Check, process: subprocess.Popen[bytes], name: str) -> None:
+    for _ in range(int(REPLACED_WITHIN_S / _STEP_S)):
+        if process.poll() is not None:
+            raise Unavailable(f"{name} was not restarted: the new process {described(process.returncode)}. The old one goes on.")
+        if await is_ready():
             return
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(self._process.pid, signal.SIGKILL)
-        self._process.wait()
+        await asyncio.sleep(_STEP_S)
+    raise Unavailable(f"{name} was not restarted: the new process was not ready after {REPLACED_WITHIN_S:.0f} s. The old one goes on.")
 
 
 async def ended(process: subprocess.Popen[bytes]) -> int:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import httpx
 
-from config.up.keeper import Keeper
+from config.up.keeper import Check, Keeper
 from core.embedded.server import last_lines
 from core.errors import Unavailable
 
@@ -17,8 +16,6 @@ _STEP_S = 0.1
 _DEATHS_ALLOWED = 3
 ANSWERING = "Answering over gRPC"
 """What the gRPC process writes to its log once it takes requests."""
-
-Check = Callable[[], Awaitable[bool]]
 
 
 async def wait_for(keeper: Keeper, log: Path, is_ready: Check) -> None:

@@ -18,9 +18,10 @@ import click
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
 from config.up import lock, logs, part, sockets
-from config.up.keeper import Keeper, described, ended
-from config.up.ready import ANSWERING, Check, answers, says, wait_for
+from config.up.keeper import Check, Keeper, described, ended
+from config.up.ready import ANSWERING, answers, says, wait_for
 from config.up.report import Started, block
+from config.up.restart import roll
 from core.embedded import child, postgres, redis
 from core.embedded.account import give, service_account
 from core.embedded.server import Server, last_lines
@@ -31,6 +32,7 @@ from core.metrics.siblings import Sibling
 logger = logging.getLogger(__name__)
 
 EVERY_S = 1.0
+RESTART = signal.SIGUSR1
 DEMO_STOPPED = "demo.stopped"
 
 
@@ -70,6 +72,10 @@ class Supervisor:
         self._keepers: list[Keeper] = []
         self._demo: Keeper | None = None
         self._stopping = asyncio.Event()
+        self._restarting = asyncio.Lock()
+        self._rolling: asyncio.Task[None] | None = None
+        self._restarts = 0
+        self._last_restart = ""
         self._tables = asyncio.Event()
         self._steps: list[subprocess.Popen[bytes]] = []
 
@@ -77,6 +83,7 @@ class Supervisor:
         """Start, report, stay until asked to stop, stop; the exit code."""
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             asyncio.get_running_loop().add_signal_handler(number, self._stopping.set)
+        asyncio.get_running_loop().add_signal_handler(RESTART, self._begin_restart)
         Sibling(self.environment.run_dir, "up", self._metrics).start()
         living = asyncio.create_task(self._live())
         asked = asyncio.create_task(self._stopping.wait())
@@ -102,6 +109,22 @@ class Supervisor:
                 logger.warning("The demo did not start: %s", error)
             logs.trim(self.log_dir)
             await asyncio.sleep(EVERY_S)
+
+    def _begin_restart(self) -> None:
+        if self._tables.is_set() and not self._restarting.locked():
+            self._rolling = asyncio.create_task(self._restart())
+
+    async def _restart(self) -> None:
+        """Restart what answers and what works, one after the other; how it went is in the note."""
+        async with self._restarting:
+            try:
+                await roll(list(self._keepers), self._log, self._tell)
+                self._last_restart = ""
+            except (SignalboxError, OSError) as error:
+                self._last_restart = str(error)
+                logger.warning("The restart was given up: %s", error)
+            self._restarts += 1
+            self._write_note()
 
     async def _start(self) -> Started:
         began = time.monotonic()
@@ -202,6 +225,8 @@ class Supervisor:
 
     async def _stop(self) -> None:
         """Stage by stage, each with its own limit; all limits together stay under ten seconds."""
+        if self._rolling is not None:
+            self._rolling.cancel()
         for process in self._steps:
             if process.poll() is None:
                 process.kill()
@@ -222,7 +247,14 @@ class Supervisor:
         urls = {"console_url": self._local(self.environment.console_port), "predict_url": self._local(self.environment.predict_port)}
         if self.environment.grpc_port:
             urls["grpc_address"] = self.environment.grpc_address
-        lock.write_note(self.environment.run_dir, **urls, var_dir=str(self.environment.var_dir.resolve()), processes={k.name: k.pid for k in self._keepers})
+        lock.write_note(
+            self.environment.run_dir,
+            **urls,
+            restarts=self._restarts,
+            restart_failure=self._last_restart,
+            var_dir=str(self.environment.var_dir.resolve()),
+            processes={k.name: k.pid for k in self._keepers},
+        )
 
     def _local(self, port: int) -> str:
         host = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(self.environment.host, self.environment.host)  # noqa: S104  # compared, not bound

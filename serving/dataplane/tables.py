@@ -142,6 +142,9 @@ class TableFollower:
 
         self._loop.call_soon_threadsafe(swap)
         done.result(timeout=60)
+        if is_first:
+            # ``signalbox restart`` waits for these words.
+            logger.info("Ready with route table r%d.", table.revision)
         self._table, self._builds = table, builds
         self._retry_at = time.monotonic() + _RETRY_FAILED_S
         gc.collect()

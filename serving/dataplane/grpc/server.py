@@ -48,7 +48,7 @@ async def serve(environment: Environment, options: Options) -> None:
         await leaving.wait()
         telling.cancel()
         logger.info("Draining.")
-        engine.draining = True
+        engine.drain()
         await asyncio.sleep(DRAIN_S)
         # gRPC cancels what arrives while it closes its connections; refused as unavailable, callers know that they may send it again.
         predictions.close()
