@@ -161,7 +161,7 @@ class BuildMemory:
                 if isinstance(order, Build):
                     self._take(order, orders)
                 else:
-                    _give_back()
+                    give_back()
             except Exception:  # the thread's edge
                 logger.exception("Loading a build failed.")
 
@@ -200,7 +200,7 @@ class BuildMemory:
             self._fail(build, f"Loading it failed: {type(error).__name__}: {error}")
         else:
             if entry.size_bytes >= HEAVY_BYTES:
-                _give_back()
+                give_back()
             logger.info("%s version %d was loaded in %.2f s.", entry.model, entry.version, time.monotonic() - began)
             self._have(build, runtime, _resident_bytes() - before)
 
@@ -243,7 +243,7 @@ class BuildMemory:
             over -= _size(build)
             build.state, build.runtime = State.UNLOADED, None
             logger.info("%s version %d was unloaded, to keep the memory's budget.", build.entry.model, build.entry.version)
-        _give_back()
+        give_back()
 
 
 def _size(build: Build) -> int:
@@ -258,7 +258,7 @@ def _plausible(grown_bytes: int, file_bytes: int) -> int:
     return max(file_bytes, min(grown_bytes, 8 * file_bytes + _LEAST_BYTES))
 
 
-def _give_back() -> None:
+def give_back() -> None:
     """Have the allocator give freed memory back: after loading a forest of 130 MB that is half of what it took. Others run meanwhile."""
     if hasattr(_libc, "malloc_trim"):
         _libc.malloc_trim(0)

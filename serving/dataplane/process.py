@@ -60,7 +60,7 @@ async def running_engine(environment: Environment, kind: str) -> AsyncIterator[E
     crashes = CrashWatch(folder)
     engine = Engine(log, counts, loop, Cells(crashes.marks.cells))
     engine.watcher = watcher(environment, metrics.PROCESSES[kind])
-    budget_bytes = budget_of(environment.build_memory_bytes, environment.dataplane_processes)
+    budget_bytes = budget_of(environment.build_memory_bytes, environment.dataplane_processes + (environment.grpc_processes if environment.grpc_port else 0))
     memory = BuildMemory(BuildStore(folder, environment.artifacts_dir), crashes, loop, budget_bytes, engine.last_uses)
     follower = TableFollower(engine, loop, Link(url, "signalbox routes"), folder, memory)
     heartbeat = Heartbeat(process, kind, engine, memory, Link(url, "signalbox heartbeat"))

@@ -22,7 +22,7 @@ from serving import table as route_table
 from serving.dataplane.builds import Build, Builds, CompiledBuild, State
 from serving.dataplane.engine import Engine
 from serving.dataplane.live import Routes
-from serving.dataplane.memory import BuildMemory, Role
+from serving.dataplane.memory import BuildMemory, Role, give_back
 from serving.dataplane.postgres import Away, Link
 from serving.table import EndpointEntry, Reader, RouteTable
 
@@ -149,6 +149,7 @@ class TableFollower:
         self._retry_at = time.monotonic() + _RETRY_FAILED_S
         gc.collect()
         gc.freeze()
+        give_back()
 
     def _needed(self, table: RouteTable) -> list[Build]:
         """Give the builds that this process has never had, those in a slot that is filled anew, and those that begin to answer."""

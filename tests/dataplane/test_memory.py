@@ -47,7 +47,7 @@ def _loaded(log: Log) -> set[str]:
 
 
 def _limited(plane: Plane, budget: int = BUDGET) -> Plane:
-    plane.environ = {"SIGNALBOX_BUILD_MEMORY_BYTES": str(budget), "SIGNALBOX_DATAPLANE_PROCESSES": "1"}
+    plane.environ = {"SIGNALBOX_BUILD_MEMORY_BYTES": str(budget), "SIGNALBOX_DATAPLANE_PROCESSES": "1", "SIGNALBOX_GRPC_PORT": "0"}
     return plane
 
 
