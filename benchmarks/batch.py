@@ -26,7 +26,7 @@ import numpy as np
 
 from benchmarks.serve.load import Case, Request, await_answer, run
 from benchmarks.serve.models import BenchModel, make_models
-from benchmarks.serve.processes import ROOT, Server, spawn_sharing
+from benchmarks.serve.processes import ROOT, Server, end_in_order, spawn_sharing
 from benchmarks.serve.signalbox import HEADERS, UNLOGGED, home, publish
 from benchmarks.tables import put_section
 from registry.convert import onnx_run
@@ -54,6 +54,7 @@ class Row(NamedTuple):
 @click.option("--rounds", default=5, help="Rounds of a second each.")
 def main(*, write: bool, policy: str, rounds: int) -> None:
     """Measure, print, judge, and write."""
+    end_in_order()
     folder = Path(tempfile.mkdtemp(prefix="signalbox-batch-"))
     try:
         with home(folder) as place:

@@ -10,11 +10,9 @@ from __future__ import annotations
 import os
 import platform
 import shutil
-import signal
 import sys
 import tempfile
 from pathlib import Path
-from types import FrameType
 
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
@@ -22,7 +20,7 @@ import click
 
 from benchmarks.serve import environments, load, page, peers
 from benchmarks.serve.models import NAMES, make_models
-from benchmarks.serve.processes import PROCESSES, ROOT
+from benchmarks.serve.processes import PROCESSES, ROOT, end_in_order
 from benchmarks.serve.rounds import Plan, empty_process_mb, measure
 from benchmarks.serve.signalbox import Ours, home, publish
 from benchmarks.tables import put_section
@@ -40,7 +38,7 @@ _HEADING = "Serving"
 def main(*, write: bool, quick: bool, only: tuple[str, ...], names: tuple[str, ...], policy: str, rounds: int) -> None:
     """Measure, print, and write."""
     load.need_wrk()
-    signal.signal(signal.SIGTERM, _leave)
+    end_in_order()
     plan = Plan(1, 1, 1, 1, only) if quick else Plan(rounds, 1, max(1, rounds // 4), 3, only)
     for peer in (peers.HAND_WRITTEN, *peers.SLOW):
         if plan.wants(peer.name):
@@ -73,11 +71,6 @@ def _install(environment: str) -> None:
         environments.made(environment)
     except environments.NotInstalled as error:
         click.echo(f"{environment}: {error}", err=True)
-
-
-def _leave(_number: int, _frame: FrameType | None) -> None:
-    """Make SIGTERM an ordinary end, so that everything that was started is stopped."""
-    sys.exit(143)
 
 
 def _introduction(plan: Plan, policy: str) -> list[str]:

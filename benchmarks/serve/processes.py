@@ -6,6 +6,7 @@ import contextlib
 import os
 import signal
 import socket
+import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -66,6 +67,11 @@ class Server:
         _signal(left, signal.SIGKILL)
         for root in self.roots:
             root.wait()
+
+
+def end_in_order() -> None:
+    """Make SIGTERM an ordinary end, so that everything that was started is stopped."""
+    signal.signal(signal.SIGTERM, lambda _number, _frame: sys.exit(143))
 
 
 def spawn(name: str, command: Sequence[str | Path], *, folder: Path, changes: Mapping[str, str], port: int, cwd: Path = ROOT) -> Server:
