@@ -58,5 +58,6 @@ app.conf.beat_schedule = {
     "delete-old-predictions": _every(3600.0, "serving.tasks.delete_old"),
     "compact-log": _every(60.0, "serving.tasks.compact_log"),
     "profile": _every(15.0, "monitoring.tasks.profile"),
+    "watch-builds": _every(10.0, "monitoring.tasks.watch_builds"),
     "delete-old-windows": _every(3600.0, "monitoring.tasks.delete_old"),
 }

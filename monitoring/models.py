@@ -300,6 +300,7 @@ class Alert(models.Model):
         DRIFT = "drift"
         OUTPUT_DRIFT = "output-drift"
         PERFORMANCE = "performance"
+        CRASH = "crash"
 
     number = models.BigAutoField(primary_key=True)
     endpoint = models.CharField(max_length=100)

@@ -12,6 +12,7 @@ from monitoring.measure_performance import measure_waiting
 from monitoring.profile_segments import profile_segments
 from monitoring.reference import ensure_references
 from monitoring.retention import delete_old
+from monitoring.watch_builds import watch_builds
 
 logger = logging.getLogger(__name__)
 
@@ -29,6 +30,12 @@ def profile() -> None:
     join_parked()
     evaluate_waiting()
     measure_waiting()
+
+
+@shared_task(name="monitoring.tasks.watch_builds", ignore_result=True, expires=30)
+def watch_builds_of_the_data_plane() -> None:
+    """Every 10 seconds: builds that ended processes become alerts."""
+    watch_builds()
 
 
 @shared_task(name="monitoring.tasks.delete_old", ignore_result=True)

@@ -11,12 +11,14 @@ from django.db import transaction
 from access.actors import Actor
 from access.permissions import require
 from access.rights import Right
+from core.clock import now
 from core.errors import Invalid, NotFound, Unprocessable
 from registry.models import Build, Version
 from serving import ledger, routes
 from serving.compatibility import differences
 from serving.errors import Incompatible
 from serving.models import Endpoint
+from serving.queries.system import refused_builds
 from serving.traffic import PERCENT, RoutingState, SlotState
 
 MOST_SLOTS = 8
@@ -38,13 +40,17 @@ def deploy(
 
     The first deployment gets all traffic and is live; later ones get none until a split or a
     promotion. Raises Incompatible for other columns than the live version's, Unprocessable for a slot
-    with traffic or a version that is not ready, Overtaken for a stale ``revision``.
+    with traffic or a version that is not ready, Overtaken for a stale ``revision``. A build that the
+    data plane refuses to run stays in its slot, with its traffic, and is tried again.
     """
     require(actor, Right.ENDPOINT_DEPLOY, f"endpoint:{endpoint}")
     with transaction.atomic():
         row = ledger.lock(endpoint, revision)
         before = ledger.state_of(row)
         build = _build(model, version, build_kind)
+        refused = _refused_slot(before, build, slot)
+        if refused:
+            return _again(row, before, refused, actor, reason)
         target = _target(row, before, build, slot)
         _check_columns(row, before, build)
         after = _with_build(before, target, build)
@@ -68,6 +74,21 @@ def _build(model: str, number: int, kind: str) -> Build:
         why = version.not_servable_reason or "Its builds are on its page."
         raise Unprocessable(f"{model} v{number} has no {kind} build. {why}")
     return build
+
+
+def _refused_slot(state: RoutingState, build: Build, wanted: str | None) -> str:
+    """Give the slot in which the build was taken out of service, if it was."""
+    holding = next((slot.name for slot in state.slots if slot.build_id == str(build.id) and wanted in {None, slot.name}), "")
+    return holding if holding and build.digest in (refused_builds() or {}) else ""
+
+
+def _again(endpoint: Endpoint, state: RoutingState, slot: str, actor: Actor, reason: str) -> Endpoint:
+    """Deploy what is in the slot anew: the data plane tries what was refused before then."""
+    endpoint.slots.filter(name=slot).update(deployed_at=now(), deployed_by=actor.name)
+    held = state.slot(slot)
+    title = state.title(held) if held else slot
+    ledger.record(actor=actor, endpoint=endpoint, verb="deploy", summary=f"{title} in {slot} tried again", before=state, after=state, reason=reason)
+    return endpoint
 
 
 def _target(endpoint: Endpoint, state: RoutingState, build: Build, wanted: str | None) -> str:

@@ -132,6 +132,8 @@ def _performance_lines(alert: Alert, since: datetime, until: datetime) -> dict[s
 
 def _suggestion(alert: Alert, items: tuple[AlertItem, ...], changes: tuple[Change, ...]) -> str:
     """Say what to do first: undo what was changed just before, else look at the data, else train again."""
+    if alert.cause == Alert.Cause.CRASH:
+        return "What it has replaced answers for it where it can. Roll back, so that the ledger says so too; to try the build again, deploy it anew."
     moved = next((change for change in changes if change.verb in ("promote", "split", "deploy", "roll_back")), None)
     if moved and alert.cause != Alert.Cause.DRIFT:
         return f"{moved.summary} ({moved.actor}) came shortly before. If that is the cause, roll back: it takes a second."

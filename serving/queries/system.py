@@ -35,6 +35,11 @@ class ProcessState:
     seen_at: datetime
 
     @property
+    def loaded_builds(self) -> list[dict[str, Any]]:
+        """Those in memory; the others are loaded by the next call."""
+        return [build for build in self.builds if build.get("state") == "loaded"]
+
+    @property
     def failed_builds(self) -> list[dict[str, Any]]:
         return [build for build in self.builds if build.get("error")]
 
@@ -70,6 +75,12 @@ def load_errors() -> dict[str, str]:
     """Give why builds could not be loaded, by digest, as live processes say. One query."""
     rows = DataPlaneProcess.objects.filter(seen_at__gt=now() - STALE_AFTER).values_list("builds", flat=True)
     return {build["digest"]: build["error"] for builds in rows for build in builds if build.get("error")}
+
+
+def refused_builds() -> dict[str, str] | None:
+    """Give the builds that processes refuse to run since running them has ended processes, and why, by digest; None if no process speaks. One query."""
+    rows = list(DataPlaneProcess.objects.filter(seen_at__gt=now() - STALE_AFTER).values_list("builds", flat=True))
+    return {build["digest"]: build["error"] for builds in rows for build in builds if build.get("state") == "refused"} if rows else None
 
 
 def _state(row: DataPlaneProcess, newest: int, moment: datetime) -> ProcessState:
