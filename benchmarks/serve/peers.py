@@ -76,7 +76,7 @@ def _mlserver(settings: dict[str, object]) -> Callable[[Path, Path, BenchModel],
         (home / "settings.json").write_text(json.dumps(general | ports))
         own = {"name": "bench", "implementation": "mlserver_sklearn.SKLearnModel", "parameters": {"uri": str(model.joblib), "version": "1"}}
         (home / "model-settings.json").write_text(json.dumps(own | settings))
-        return spawn("mlserver", [programs / "mlserver", "start", home], folder=folder, changes=_QUIET, port=port)
+        return spawn("mlserver", [programs / "mlserver", "start", home], folder=folder, changes=_QUIET, port=port, cwd=home)
 
     return start
 
