@@ -35,6 +35,8 @@ def failure(request: HttpRequest, error: SignalboxError) -> HttpResponse:
     right = error.detail.get("right")
     if error.status == 403 and right in set(Right):
         context |= {"right": right, "role": lowest_role_with(Right(right)), "admins": _admins()}
+    if error.status == 404:
+        context["search"] = next((part for part in reversed(request.path.split("/")) if part and not part.isdecimal()), "")
     if request.headers.get("HX-Request") == "true":
         response = render(request, "errors/dialog.html", context, status=error.status)
         response["HX-Retarget"], response["HX-Reswap"] = "#dialog", "innerHTML"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 from django.conf import settings
 from django.http import Http404, HttpRequest, HttpResponse
@@ -50,6 +50,8 @@ def view(request: HttpRequest) -> HttpResponse:
         "tones": ["", "good", "busy", "warn", "bad", "blue", "green"],
         "psi": [0.01, 0.06, 0.13, 0.24, 0.4, None],
         "steps": _STEPS,
+        "quarters": [datetime(2026, 11, 22, 20, minute, tzinfo=UTC) for minute in range(0, 30, 5)],
+        "bars": {"labels": ["benign", "malignant"], "ref": [0.63, 0.37], "cur": [0.67, 0.33]},
         "log_policies": [("durable", "Durable"), ("fast", "Fast"), ("off", "Off")],
         "title": "Components",
     }

@@ -10,6 +10,7 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.views.decorators.http import require_http_methods
 
+from access.actors import EVERYTHING
 from access.permissions import require
 from access.requests import request_actor
 from access.rights import Right
@@ -27,7 +28,7 @@ def register(request: HttpRequest) -> HttpResponse:
     """The form; a POST does what ``POST /api/v1/models/<name>/versions/`` does."""
     actor = request_actor(request)
     name = request.POST.get("name", request.GET.get("name", "")).strip()
-    require(actor, Right.MODEL_REGISTER, f"model:{name}")
+    require(actor, Right.MODEL_REGISTER, f"model:{name}" if name else EVERYTHING)
     typed = {field: request.POST.get(field, "").strip() for field in _FIELDS} | {"name": name}
     if request.method != "POST":
         return _show(request, typed)

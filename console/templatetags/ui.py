@@ -242,6 +242,12 @@ def item(mapping: Mapping[str, Any] | None, key: str) -> Any:
 
 
 @register.filter
+def as_typed(value: Any) -> Any:
+    """Write a logged input as a person would have typed it: a number of single precision without the noise of its last digits."""
+    return f"{value:.6g}" if isinstance(value, float) else value
+
+
+@register.filter
 def verb_words(verb: str) -> str:
     """Write the verb of an audit entry as words: ``Sign in``."""
     return verb.rpartition(".")[2].replace("_", " ").capitalize()

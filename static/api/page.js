@@ -17,6 +17,7 @@ SwaggerUIBundle({
   deepLinking: false, // its links would lie inside buttons
   filter: true,
   docExpansion: "list",
+  defaultModelsExpandDepth: 0,
   validatorUrl: null,
   presets: [SwaggerUIBundle.presets.apis],
   requestInterceptor(request) {

@@ -114,6 +114,7 @@ document.addEventListener("keydown", (event) => {
 // Arrow keys walk through the hits of the search.
 document.addEventListener("keydown", (event) => {
   const palette = event.target.closest?.("#palette");
+  if (palette && event.key === "Escape") { event.preventDefault(); palette.close(); return; } // the search field would only clear itself
   if (!palette || !["ArrowDown", "ArrowUp"].includes(event.key)) return;
   const stops = [$("input", palette), ...$$(".hits a", palette)];
   const next = stops.indexOf(document.activeElement) + (event.key === "ArrowDown" ? 1 : -1);
