@@ -1,4 +1,4 @@
-"""The settings of one endpoint: what keeps callers on a slot, the log, odd values, limits; and deleting it."""
+"""The settings of one endpoint: what keeps callers on a slot, the log, odd values, limits, the cache; and deleting it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from serving.delete_endpoint import delete_endpoint
 from serving.edit_endpoint import edit_endpoint
 from serving.policies import VALIDATION_CHOICES
 from serving.queries import EndpointDetail, endpoint_detail
-from serving.table import Limits
+from serving.table import CachePolicy, Limits
 
 _LIMITS = (
     ("max_rows", "Rows per request", "rows"),
@@ -36,6 +36,8 @@ _WORDS = {
     "replace": "replace it by the typical value",
     "flag": "pass it and flag it",
 }
+_FIELDS = ("description", "sticky_on", "log_policy", "log_percent", "validation", "cache_ttl_s", "cache_mib", "cache_private", "reason")
+_CACHE_CHOICES = [("", "every key that sends the same rows"), ("private", "only the key that sent them before")]
 _CHOICES = [(choice, f"{choice}: {_WORDS.get(choice, choice)}") for choice in VALIDATION_CHOICES]
 
 
@@ -50,7 +52,7 @@ def view(request: HttpRequest, name: str) -> HttpResponse:
     try:
         revision = int(request.POST.get("revision", "0") or 0)
         edit_endpoint(actor=actor, endpoint=name, changes=_changes(request), revision=revision, reason=request.POST.get("reason", "")[:500])
-    except ValueError:
+    except (ValueError, OverflowError):
         return _page(request, actor, endpoint_detail(name), Invalid("A number is missing or not a number. Nothing was changed."))
     except (Invalid, Conflict) as error:
         return _page(request, actor, endpoint_detail(name), error)
@@ -91,6 +93,7 @@ def _page(request: HttpRequest, actor: Actor, detail: EndpointDetail, wrong: Sig
         "typed": _typed(detail, posted),
         "limits": [(key, label, unit, posted.get(key) if posted else limits[key]) for key, label, unit in _LIMITS],
         "policies": LOG_POLICIES,
+        "cache_choices": _CACHE_CHOICES,
         "choices": _CHOICES,
         "feature_choices": [("", "as by default"), *_CHOICES],
         "features": [(feature, (posted.get(f"feature.{feature}") if posted else policy.get(feature)) or "") for feature in features],
@@ -101,13 +104,17 @@ def _page(request: HttpRequest, actor: Actor, detail: EndpointDetail, wrong: Sig
 def _typed(detail: EndpointDetail, posted: Any) -> dict[str, Any]:
     """What the fields show: what was typed, else what holds."""
     if posted:
-        return {key: posted.get(key, "") for key in ("description", "sticky_on", "log_policy", "log_percent", "validation", "reason")}
+        return {key: posted.get(key, "") for key in _FIELDS}
+    cache = msgspec.convert(detail.cache, CachePolicy)
     return {
         "description": detail.description,
         "sticky_on": detail.sticky_on,
         "log_policy": detail.log_policy,
         "log_percent": f"{detail.log_share * 100:g}",
         "validation": detail.validation.get("default", "flag"),
+        "cache_ttl_s": f"{cache.ttl_s:g}",
+        "cache_mib": f"{cache.max_bytes / 2**20:g}",
+        "cache_private": "private" if cache.private else "",
         "reason": "",
     }
 
@@ -123,4 +130,9 @@ def _changes(request: HttpRequest) -> dict[str, Any]:
         "log_share": float(post.get("log_percent", "100") or 100) / 100,
         "validation": {"default": post.get("validation", ""), "features": features},
         "limits": {key: int(post.get(key, "")) for key, _, _ in _LIMITS},
+        "cache": {
+            "ttl_s": float(post.get("cache_ttl_s", "")),
+            "max_bytes": int(float(post.get("cache_mib", "")) * 2**20),
+            "private": post.get("cache_private") == "private",
+        },
     }

@@ -14,7 +14,7 @@ from access.rights import Right
 from core.errors import Conflict, Invalid
 from serving import ledger, seal
 from serving.models import Endpoint, Slot
-from serving.policies import checked_limits, checked_log_policy, checked_log_share, checked_validation
+from serving.policies import checked_cache, checked_limits, checked_log_policy, checked_log_share, checked_validation
 
 SLOTS = ("blue", "green")
 _NAME = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,98}[a-z0-9])?")
@@ -30,6 +30,7 @@ def create_endpoint(
     log_share: float = 1.0,
     validation: Mapping[str, Any] | None = None,
     limits: Mapping[str, Any] | None = None,
+    cache: Mapping[str, Any] | None = None,
     tags: Mapping[str, str] | None = None,
 ) -> Endpoint:
     """Create the endpoint; Invalid for a name that cannot stand in an address, Conflict if the name is taken or its log is still being sealed."""
@@ -43,6 +44,7 @@ def create_endpoint(
         log_share=checked_log_share(log_share),
         validation=checked_validation(validation or {}),
         limits=checked_limits(limits or {}),
+        cache=checked_cache(cache or {}),
         tags=dict(tags or {}),
         created_by=actor.name,
     )

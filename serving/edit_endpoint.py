@@ -1,4 +1,4 @@
-"""Edit an endpoint: its description, what keeps callers on one slot, what is logged, its policies and limits."""
+"""Edit an endpoint: its description, what keeps callers on one slot, what is logged, its policies, limits and cache."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from access.rights import Right
 from core.errors import Invalid
 from serving import ledger
 from serving.models import Endpoint
-from serving.policies import checked_limits, checked_log_policy, checked_log_share, checked_validation
+from serving.policies import checked_cache, checked_limits, checked_log_policy, checked_log_share, checked_validation
 
 _CHECKS: dict[str, Callable[[Any], Any]] = {
     "description": str,
@@ -22,12 +22,13 @@ _CHECKS: dict[str, Callable[[Any], Any]] = {
     "log_share": checked_log_share,
     "validation": checked_validation,
     "limits": checked_limits,
+    "cache": checked_cache,
     "tags": dict,
 }
 
 
 def edit_endpoint(*, actor: Actor, endpoint: str, changes: Mapping[str, Any], revision: int | None = None, reason: str = "") -> Endpoint:
-    """Change the named settings; ``changes`` may hold description, sticky_on, log_policy, log_share, validation, limits, tags.
+    """Change the named settings; ``changes`` may hold description, sticky_on, log_policy, log_share, validation, limits, cache, tags.
 
     Settings that stay as they are write nothing. Raises Invalid for an unknown or wrong setting,
     Overtaken for a stale ``revision``.

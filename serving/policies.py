@@ -1,4 +1,4 @@
-"""The policies of an endpoint: what is logged, what happens with odd values, and the limits. Checks their form."""
+"""The policies of an endpoint: what is logged, what happens with odd values, the limits and the cache. Checks their form."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import msgspec
 
 from core.errors import Invalid
 from serving.models import Endpoint
-from serving.table import Limits, ValidationPolicy
+from serving.table import CachePolicy, Limits, ValidationPolicy
 
 VALIDATION_CHOICES = ("refuse", "clip", "replace", "flag")
 # (least, most) of each limit; beyond these one request could hold a process for minutes.
@@ -19,6 +19,7 @@ _BOUNDS = {
     "timeout_ms": (1, 300_000),
     "max_concurrency": (1, 100_000),
 }
+_CACHE_BOUNDS = {"ttl_s": (0, 604_800), "max_bytes": (2**20, 2**36)}
 
 
 def checked_log_policy(policy: str) -> str:
@@ -52,15 +53,24 @@ def checked_validation(policy: Mapping[str, Any]) -> dict[str, Any]:
 
 def checked_limits(limits: Mapping[str, Any]) -> dict[str, Any]:
     """Give the limits as JSON, complete; raise Invalid that names the limit and its range."""
-    unknown = sorted(set(limits) - set(_BOUNDS))
+    return _bounded("limits", limits, Limits, _BOUNDS)
+
+
+def checked_cache(policy: Mapping[str, Any]) -> dict[str, Any]:
+    """Give the cache's policy as JSON, complete; raise Invalid that names what is wrong and its range."""
+    return _bounded("cache", policy, CachePolicy, _CACHE_BOUNDS)
+
+
+def _bounded(field: str, given: Mapping[str, Any], kind: type[msgspec.Struct], bounds: Mapping[str, tuple[float, float]]) -> dict[str, Any]:
+    names = kind.__struct_fields__
+    unknown = sorted(set(given) - set(names))
     if unknown:
-        raise Invalid(f"There is no limit {unknown[0]!r}: the limits are {', '.join(_BOUNDS)}.", field="limits")
+        raise Invalid(f"There is no {unknown[0]!r} in {field}: it has {', '.join(names)}.", field=field)
     try:
-        value = msgspec.convert(dict(limits), Limits)
+        document: dict[str, Any] = msgspec.to_builtins(msgspec.convert(dict(given), kind))
     except msgspec.ValidationError as error:
-        raise Invalid(f"The limits are wrong: {error}.", field="limits") from error
-    document: dict[str, Any] = msgspec.to_builtins(value)
-    for name, (least, most) in _BOUNDS.items():
+        raise Invalid(f"The {field} cannot be read: {error}.", field=field) from error
+    for name, (least, most) in bounds.items():
         if not least <= document[name] <= most:
-            raise Invalid(f"The limit {name} is {document[name]}; it must lie between {least} and {most}.", field="limits")
+            raise Invalid(f"In {field}, {name} is {document[name]:g}; it must lie between {least} and {most}.", field=field)
     return document

@@ -13,7 +13,7 @@ from registry.models import Build
 from registry.signature import Signature, Tensor
 from serving import console_key
 from serving.models import Endpoint, PublishedTable, Slot
-from serving.table import CHANNEL, BuildEntry, EndpointEntry, KeyEntry, Limits, RouteTable, SlotEntry, ValidationPolicy, encode
+from serving.table import CHANNEL, BuildEntry, CachePolicy, EndpointEntry, KeyEntry, Limits, RouteTable, SlotEntry, ValidationPolicy, encode
 
 KEPT = 100
 # Any number will do; it is the same in every process and used for nothing else.
@@ -90,6 +90,7 @@ def _endpoint_entry(endpoint: Endpoint, slots: list[Slot]) -> EndpointEntry:
         log_share=endpoint.log_share,
         validation=msgspec.convert(endpoint.validation, ValidationPolicy),
         limits=msgspec.convert(endpoint.limits, Limits),
+        cache=msgspec.convert(endpoint.cache, CachePolicy),
     )
 
 

@@ -59,6 +59,17 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     max_concurrency: int = 256
 
 
+class CachePolicy(msgspec.Struct, frozen=True, kw_only=True):
+    """How long an answer is given again for the same rows; ``ttl_s`` 0: never. ``max_bytes`` per slot and process.
+
+    ``private``: what one key's rows were answered with is never given to another key.
+    """
+
+    ttl_s: float = 0.0
+    max_bytes: int = 64 * 2**20
+    private: bool = False
+
+
 class EndpointEntry(msgspec.Struct, frozen=True, kw_only=True):
     """One endpoint. ``slots`` holds only filled slots; an endpoint without traffic answers 503.
 
@@ -75,6 +86,7 @@ class EndpointEntry(msgspec.Struct, frozen=True, kw_only=True):
     log_share: float = 1.0
     validation: ValidationPolicy = ValidationPolicy()
     limits: Limits = Limits()
+    cache: CachePolicy = CachePolicy()
 
 
 class KeyEntry(msgspec.Struct, frozen=True, kw_only=True):

@@ -1,7 +1,8 @@
-"""Endpoints: ``endpoints``, ``create-endpoint``, ``deploy``, ``split``, ``promote``, ``rollback``, ``ledger``."""
+"""Endpoints: ``endpoints``, ``create-endpoint``, ``configure``, ``deploy``, ``split``, ``promote``, ``rollback``, ``ledger``."""
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import click
@@ -38,6 +39,33 @@ def create_endpoint(session: Session, name: str, description: str, sticky_on: st
     made = session.api.post("endpoints/", {"name": name, "description": description, "sticky_on": sticky_on, "log_policy": log_policy})
     session.show(made, f"{name} is there, and empty.")
     session.progress(f"Next:  signalbox deploy {name} MODEL VERSION")
+
+
+@click.command()
+@click.argument("endpoint")
+@click.argument("settings", nargs=-1, required=True, metavar="NAME=VALUE...")
+@reason_option
+@connected
+def configure(session: Session, endpoint: str, settings: tuple[str, ...], reason: str) -> None:
+    """Change settings of ENDPOINT: signalbox configure churn-scorer log_policy=durable limits.max_rows=500 cache.ttl_s=60."""
+    seen = session.api.get(f"endpoints/{endpoint}/")
+    changes: dict[str, Any] = {}
+    for name, text in pairs(settings, "NAME=VALUE").items():
+        group, _, member = name.partition(".")
+        if member:
+            changes.setdefault(group, dict(seen.get(group) or {}))[member] = _value(text)
+        else:
+            changes[group] = _value(text)
+    after = session.api.patch(f"endpoints/{endpoint}/", {**changes, "revision": seen["revision"], "reason": reason})
+    session.show(after, f"{endpoint}: {', '.join(settings)}  (revision {after['revision']})")
+
+
+def _value(text: str) -> Any:
+    """Read a number, true, false or an object as JSON; anything else is text."""
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
 
 
 @click.command()

@@ -25,6 +25,7 @@ COMMANDS = {
     "versions": "models",
     "endpoints": "endpoints",
     "create-endpoint": "endpoints",
+    "configure": "endpoints",
     "deploy": "endpoints",
     "split": "endpoints",
     "promote": "endpoints",

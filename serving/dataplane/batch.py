@@ -59,13 +59,17 @@ class Settler(Protocol):
 
 @dataclass(slots=True)
 class Joined:
-    """The rows of a batch: as sent, as run, and each row's flags (None: no row has any). ``begun`` is on the performance counter's clock."""
+    """The rows of a batch: as sent, as run, and each row's flags (None: no row has any). ``begun`` is on the performance counter's clock.
+
+    ``from_cache``: the outputs were kept from an earlier run.
+    """
 
     given: Arrays
     arrays: Arrays
     flags: Array | None
     rows: int
     begun: float
+    from_cache: bool = False
 
 
 class Batcher:
@@ -153,7 +157,7 @@ class Batcher:
         if late:
             calls[:] = [call for call in calls if not self._settler.expire(call, now)]
             return self._join(calls) if calls else None
-        arrays = _together([call.arrays for call in calls])
+        arrays = together([call.arrays for call in calls])
         checks = self._checks
         if checks.are_clean(arrays):
             return Joined(arrays, arrays, None, rows, now)
@@ -197,7 +201,7 @@ class Batcher:
         except SignalboxError as error:
             self._fail(calls, error, runtime)
             return
-        self._settler.settle(_slot_of(calls), calls, joined, outputs, run_s)
+        self._settler.settle(slot_of(calls), calls, joined, outputs, run_s)
 
     def _finish(self, future: Future[tuple[list[Array], float]], calls: list[Call], joined: Joined, runtime: OnnxBuild) -> None:
         self.running = []
@@ -216,7 +220,7 @@ class Batcher:
         except SignalboxError as error:
             self._fail(calls, error, runtime)
         else:
-            self._settler.settle(_slot_of(calls), calls, joined, outputs, run_s)
+            self._settler.settle(slot_of(calls), calls, joined, outputs, run_s)
 
     def _give_up(self, calls: list[Call]) -> None:
         self.running = []
@@ -236,7 +240,7 @@ class Batcher:
                 self._run_inline(alone, joined, runtime)
 
 
-def _slot_of(calls: list[Call]) -> Slot:
+def slot_of(calls: list[Call]) -> Slot:
     """Give the slot that the calls were queued for."""
     slot = calls[0].slot
     if slot is None:
@@ -262,7 +266,8 @@ def _row_shapes(call: Call) -> list[tuple[int, ...]]:
     return [array.shape[1:] for array in call.arrays.values()]
 
 
-def _together(parts: list[Arrays]) -> Arrays:
+def together(parts: list[Arrays]) -> Arrays:
+    """Put the rows of several calls together; their row shapes must be the same."""
     if len(parts) == 1:
         return parts[0]
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}

@@ -97,6 +97,7 @@ class Call:
     __slots__ = (
         "arrays",
         "body",
+        "cache_key",
         "counted",
         "deadline",
         "done",
@@ -126,6 +127,7 @@ class Call:
         self.received_us = time.time_ns() // 1000
         self.done = self.counted = self.is_plain = False
         self.deadline = 0.0
+        self.cache_key = b""
         self.id = b""
         self.key_id: str | None = None
         self.request_id: str | None = None

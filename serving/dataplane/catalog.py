@@ -151,8 +151,8 @@ def _slot_stats(slot: Slot) -> dict[str, Any]:
             "compute_input": zero,
             "compute_infer": run,
             "compute_output": zero,
-            "cache_hit": zero,
-            "cache_miss": zero,
+            "cache_hit": {"count": stats.cache_hits, "ns": 0},
+            "cache_miss": {"count": stats.cache_misses, "ns": 0},
         },
         "batch_stats": [],
     }

@@ -15,8 +15,9 @@ from functools import partial
 import numpy as np
 
 from core.errors import SignalboxError
-from serving.dataplane import bodies, keys
-from serving.dataplane.batch import Batch, Batcher, Joined
+from serving.dataplane import bodies, cache, keys
+from serving.dataplane.batch import Batch, Batcher, Joined, slot_of
+from serving.dataplane.cache import AnswerCache, Kept
 from serving.dataplane.call import JSON, RETRY, Call, Head, Headers
 from serving.dataplane.counts import LoopLag, Refusals, TrafficCounts
 from serving.dataplane.crashes import Cells
@@ -59,6 +60,7 @@ class Engine:
         self._loop = loop
         self._threads = ThreadPoolExecutor(max_workers=4, thread_name_prefix="heavy-build")
         self._make_id = IdMaker().make
+        self._found: dict[int, list[tuple[Call, Kept]]] = {}
         self._watch()
 
     @property
@@ -74,6 +76,8 @@ class Engine:
                     slot.batcher = Batcher(slot, self, self._loop, self._threads)
                     slot.stats = self.stats.setdefault((endpoint.name, slot.name, slot.version), SlotStats())
                     slot.checks.actions = slot.stats.actions
+                    if slot.made.policy.ttl_s > 0 and not slot.shadow:
+                        slot.cache = self._cache_of(slot)
         self.routes = routes
 
     def drain(self) -> None:
@@ -88,6 +92,14 @@ class Engine:
             for slot in endpoint.slots:
                 found[slot.entry.digest] = max(found.get(slot.entry.digest, 0.0), slot.stats.last_ms / 1000)
         return found
+
+    def _cache_of(self, slot: Slot) -> AnswerCache:
+        """Give the cache that the slot had in the table before if its answers are still right, else an empty one."""
+        endpoint = self.routes.endpoints.get(slot.endpoint_name) if self.routes else None
+        for old in endpoint.slots if endpoint else ():
+            if old.cache is not None and old.name == slot.name and old.cache.made == slot.made:
+                return old.cache
+        return AnswerCache(slot.made)
 
     def body_limit(self, endpoint: str) -> int:
         """Give how many bytes of a body a transport should read for ``endpoint``."""
@@ -128,9 +140,35 @@ class Engine:
             self.watcher.decoded(call)
         endpoint.flight.calls += 1
         call.counted = True
-        slot.batcher.add(call)
+        if slot.cache is None or not self._find(call, slot, slot.cache):
+            slot.batcher.add(call)
         if endpoint.shadows:
             self._add_shadows(call, endpoint, slot)
+
+    def _find(self, call: Call, slot: Slot, answers: AnswerCache) -> bool:
+        """Answer a call from the cache at the end of this turn, if it can be."""
+        call.cache_key = answers.key_of(call)
+        kept = answers.get(call.cache_key, call.received)
+        if kept is None:
+            slot.stats.cache_misses += 1
+            return False
+        if not self._found:
+            self._loop.call_soon(self._settle_found)
+        self._found.setdefault(id(slot), []).append((call, kept))
+        return True
+
+    def _settle_found(self) -> None:
+        found, self._found = self._found, {}
+        for group in found.values():
+            calls, kept = [call for call, _ in group], [each for _, each in group]
+            parts = [(calls, kept)] if cache.may_join(calls, kept) else [([call], [each]) for call, each in group]
+            for some_calls, some_kept in parts:
+                try:
+                    self.settle(slot_of(some_calls), some_calls, *cache.joined(some_calls, some_kept), run_s=0.0)
+                except Exception:  # the edge, as in submit
+                    logger.exception("Answers of %s from the cache failed.", some_calls[0].head.route.endpoint)
+                    for call in some_calls:
+                        self.refuse(call, Failed("Signalbox failed on this request. The server's log has the details."))
 
     def _recognise(self, head: Head, routes: Routes) -> None:
         """Check the key of a head that is new to this route table; raises Unauthorized, Denied or Unknown."""
@@ -178,9 +216,13 @@ class Engine:
         counts.rows += joined.rows
         if joined.flags is not None:
             counts.flagged += int(np.count_nonzero(joined.flags & _IN_DOUBT))
-        self._add_stats(slot, calls, joined.rows, run_s)
+        self._add_stats(slot, calls, joined, run_s)
         if self.watcher is not None:
             self.watcher.settled(calls, joined, now, run_s)
+        if joined.from_cache:
+            counts.cache_hits += len(calls)
+        elif slot.cache is not None:
+            _keep(slot.cache, slot.spec.batched, calls, joined, outputs)
         if batch is not None and slot.log_policy == "durable":
             self.log.append(slot, batch, partial(self._written, answers))
             return
@@ -212,13 +254,16 @@ class Engine:
         ]
         return Batch(given, outputs, flags, logged)
 
-    def _add_stats(self, slot: Slot, calls: list[Call], rows: int, run_s: float) -> None:
+    def _add_stats(self, slot: Slot, calls: list[Call], joined: Joined, run_s: float) -> None:
         stats = slot.stats
-        stats.batches += 1
-        stats.batch_rows[min((rows - 1).bit_length(), BATCH_BUCKETS - 1)] += 1
-        stats.rows += rows
+        if joined.from_cache:
+            stats.cache_hits += len(calls)
+        else:
+            stats.batches += 1
+            stats.batch_rows[min((joined.rows - 1).bit_length(), BATCH_BUCKETS - 1)] += 1
+            stats.run_us += run_s * 1e6
+        stats.rows += joined.rows
         stats.success_count += len(calls)
-        stats.run_us += run_s * 1e6
         stats.last_ms = calls[-1].received_us // 1000
 
     def _written(self, answers: Answered, safe: bool) -> None:
@@ -325,6 +370,15 @@ def _rendered(slot: Slot, calls: list[Call], outputs: list[Array]) -> Answered:
             answers.append((call, *call.render(call, outputs, start, stop)))
         start += call.rows
     return answers
+
+
+def _keep(answers: AnswerCache, batched: bool, calls: list[Call], joined: Joined, outputs: list[Array]) -> None:
+    """Keep each call's rows of a batch that has run."""
+    start, now = 0, time.perf_counter()
+    for call in calls:
+        stop = start + call.rows if batched else None
+        answers.put(call.cache_key, [output[start:stop] for output in outputs], None if joined.flags is None else joined.flags[start:stop], now)
+        start += call.rows
 
 
 def _are_plain(calls: list[Call]) -> bool:

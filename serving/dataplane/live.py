@@ -9,6 +9,7 @@ import msgspec
 
 from serving.dataplane.answers import Answers
 from serving.dataplane.builds import Builds, CompiledBuild
+from serving.dataplane.cache import AnswerCache, Made
 from serving.dataplane.errors import Busy, OutOfService, Unknown
 from serving.dataplane.keys import KeyRing
 from serving.dataplane.validate import Actions, Checks
@@ -26,11 +27,26 @@ BATCH_BUCKETS = 18
 class SlotStats:
     """Since the process started: for the protocol's statistics call and for /metrics."""
 
-    __slots__ = ("actions", "batch_rows", "batches", "fail_count", "fail_us", "last_ms", "queue_us", "rows", "run_us", "success_count", "success_us")
+    __slots__ = (
+        "actions",
+        "batch_rows",
+        "batches",
+        "cache_hits",
+        "cache_misses",
+        "fail_count",
+        "fail_us",
+        "last_ms",
+        "queue_us",
+        "rows",
+        "run_us",
+        "success_count",
+        "success_us",
+    )
 
     def __init__(self) -> None:
         self.actions: Actions = {}
         self.batch_rows = [0] * BATCH_BUCKETS
+        self.cache_hits = self.cache_misses = 0
         self.batches = self.rows = self.success_count = self.fail_count = self.last_ms = 0
         self.success_us = self.fail_us = self.queue_us = self.run_us = 0.0
 
@@ -50,6 +66,8 @@ class Slot:
         self.version = str(self.entry.version)
         self.checks = Checks(compiled.spec, endpoint.validation)
         self.answers = Answers(endpoint.name, self.name, self.entry, compiled.build.outputs)
+        self.made = Made(self.entry, endpoint.validation, endpoint.cache)
+        self.cache: AnswerCache | None = None
         self.batcher: Batcher
         self.stats: SlotStats
 

@@ -77,6 +77,7 @@ class EndpointDetail:
     log_share: float
     validation: dict[str, Any]
     limits: dict[str, Any]
+    cache: dict[str, Any]
     tags: dict[str, Any]
     created_by: str
     created_at: datetime
@@ -187,6 +188,7 @@ def endpoint_detail(name: str) -> EndpointDetail:
         log_share=endpoint.log_share,
         validation=endpoint.validation,
         limits=endpoint.limits,
+        cache=endpoint.cache,
         tags=endpoint.tags,
         created_by=endpoint.created_by,
         created_at=endpoint.created_at,

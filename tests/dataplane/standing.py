@@ -12,15 +12,15 @@ from tests.dataplane import models
 from tests.dataplane.conftest import KEY_ENTRY, endpoint, table
 
 
-def _key(**settings: object) -> tuple[str, KeyEntry]:
-    key: ParsedKey = generate()
-    return text_of(key), KeyEntry(**{"id": key.id, "secret_digest": secret_digest(key.secret), "name": "k", "scopes": ("predict",)} | settings)  # type: ignore[arg-type]
+def key(**settings: object) -> tuple[str, KeyEntry]:
+    parsed: ParsedKey = generate()
+    return text_of(parsed), KeyEntry(**{"id": parsed.id, "secret_digest": secret_digest(parsed.secret), "name": "k", "scopes": ("predict",)} | settings)  # type: ignore[arg-type]
 
 
-EXPIRED, _EXPIRED = _key(expires_at=time.time() - 1)
-ELSEWHERE, _ELSEWHERE = _key(endpoints=("churn",))
-READER, _READER = _key(scopes=("read",))
-OPERATOR, _OPERATOR = _key(scopes=("predict", "operate"))
+EXPIRED, _EXPIRED = key(expires_at=time.time() - 1)
+ELSEWHERE, _ELSEWHERE = key(endpoints=("churn",))
+READER, _READER = key(scopes=("read",))
+OPERATOR, _OPERATOR = key(scopes=("predict", "operate"))
 UNKNOWN = text_of(generate())
 
 
