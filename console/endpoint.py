@@ -113,7 +113,7 @@ def traffic_context(detail: EndpointDetail, summary: TrafficSummary | None, type
     share = candidate.weight if candidate else 0
     steps = [{"at": at, "state": "done" if at < share else "now" if at == share else ""} for at in PRESETS]
     filled = [slot for slot in slots if slot["slot"].filled]
-    return {"slots": slots, "filled": filled, "figures": figures.figures(summary) if summary else [], "steps": steps}
+    return {"slots": slots, "filled": filled, "figures": figures.figures(summary, cached=detail.cache.get("ttl_s", 0) > 0) if summary else [], "steps": steps}
 
 
 def _summary(detail: EndpointDetail) -> TrafficSummary | None:

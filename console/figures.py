@@ -46,10 +46,12 @@ _SORTS = (
     _Sort("Refused", "/min", "refused", lambda n: n.refused_per_minute, 1),
 )
 
+_CACHE = _Sort("Cache hits", "%", "cache_hits", lambda n: n.cache_hits_percent, 1, less_is_better=False, in_points=True)
 
-def figures(summary: TrafficSummary) -> list[Figure]:
-    """Give the tiles: the last minute against the 15 minutes before it."""
-    return [_figure(sort, summary) for sort in _SORTS]
+
+def figures(summary: TrafficSummary, *, cached: bool = False) -> list[Figure]:
+    """Give the tiles: the last minute against the 15 minutes before it; the cache's only where there is one."""
+    return [_figure(sort, summary) for sort in (*_SORTS, _CACHE)[: None if cached else -1]]
 
 
 def _figure(sort: _Sort, summary: TrafficSummary) -> Figure:

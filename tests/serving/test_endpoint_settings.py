@@ -57,8 +57,8 @@ def test_only_operators_create(scientist):
         ({"validation": {"features": {"age": "drop"}}}, "policy of age is 'drop'"),
         ({"validation": {"features": []}}, "validation policy is wrong"),
         ({"limits": {"max_rows": 0}}, "max_rows is 0; it must lie between 1 and 1000000"),
-        ({"limits": {"max_cats": 1}}, "no limit 'max_cats'"),
-        ({"limits": {"max_rows": "many"}}, "limits are wrong"),
+        ({"limits": {"max_cats": 1}}, "no 'max_cats' in limits"),
+        ({"limits": {"max_rows": "many"}}, "limits cannot be read"),
         ({"revision": 7}, "no setting 'revision'"),
     ],
 )
