@@ -20,8 +20,10 @@ from console.endpoint import shown
 from console.tiles import tile
 from core.errors import Invalid
 from monitoring.models import Outcome
+from serving.api.downloads import download_of
 from serving.export import export_predictions
 from serving.queries import EndpointDetail, PredictionFilters, endpoint_detail, prediction, predictions_page
+from serving.queries.log import lost_at
 
 _PAGE = 50
 
@@ -44,6 +46,7 @@ def view(request: HttpRequest, name: str) -> HttpResponse:
         "slot_choices": [("", "any")] + [(slot.name, slot.name) for slot in detail.slots],
         "may_export": actor.may(Right.PREDICTIONS_EXPORT, f"endpoint:{name}"),
         "curl": _example(detail),
+        "lost": lost_at(name),
         "retention_days": settings.ENVIRONMENT.log_retention_days,
     }
     return render(request, "predictions/page.html", context)
@@ -75,12 +78,9 @@ def one(request: HttpRequest, name: str, identifier: UUID) -> HttpResponse:
 
 @require_safe
 @page
-def export(request: HttpRequest, name: str) -> StreamingHttpResponse:
-    """Answer the filtered log as CSV while it is read."""
-    lines = export_predictions(actor=request_actor(request), endpoint=name, filters=_filters(request))
-    response = StreamingHttpResponse(lines, content_type="text/csv; charset=utf-8")
-    response["Content-Disposition"] = f'attachment; filename="{name}-predictions.csv"'
-    return response
+def export(request: HttpRequest, name: str, form: str) -> StreamingHttpResponse:
+    """Answer the filtered log as CSV or Parquet while it is read."""
+    return download_of(export_predictions(actor=request_actor(request), endpoint=name, filters=_filters(request), form=form))
 
 
 def _filters(request: HttpRequest) -> PredictionFilters:

@@ -31,6 +31,7 @@ from core.queries import job_counts, jobs_page
 from registry.convert.confine import probe
 from registry.models import Artifact, Build
 from serving.queries import SystemState, system_state
+from serving.queries.log import compacted, lost_everywhere
 from serving.queries.system import MAY_DISAGREE
 
 QUEUES = ("work", "sandbox")
@@ -53,7 +54,7 @@ def system(request: HttpRequest) -> HttpResponse:
     require(request_actor(request), Right.SYSTEM_VIEW)
     state = system_state()
     context: dict[str, Any] = {"system": state, "lagging": _lagging(state), "queues": _ask(_queue_lengths, redis.RedisError)}
-    context |= {"jobs": job_counts(), "dead": jobs_page(state=Job.State.DEAD, limit=5).results}
+    context |= {"jobs": job_counts(), "dead": jobs_page(state=Job.State.DEAD, limit=5).results, "lost": lost_everywhere(), "compacted": compacted()}
     if is_fragment(request):
         return render(request, "system/_live.html", context)
     return render(request, "system/system.html", context | {"storage": _storage(), "versions": _versions(), "sandbox": sandbox(), "environment": environment()})

@@ -28,7 +28,8 @@ urlpatterns = [
     path("endpoints/<slug:name>/ledger/", ledger.view, name="endpoint-ledger"),
     path("endpoints/<slug:name>/try/", try_it.view, name="endpoint-try"),
     path("endpoints/<slug:name>/predictions/", predictions.view, name="predictions"),
-    path("endpoints/<slug:name>/predictions/export.csv", predictions.export, name="predictions-export"),
+    path("endpoints/<slug:name>/predictions/export.csv", predictions.export, {"form": "csv"}, name="predictions-export"),
+    path("endpoints/<slug:name>/predictions/export.parquet", predictions.export, {"form": "parquet"}, name="predictions-export-parquet"),
     path("endpoints/<slug:name>/predictions/<uuid:identifier>/", predictions.one, name="prediction"),
     *pages_urls.urlpatterns,
 ]

@@ -39,6 +39,15 @@ FLAG_REPLACED = 8
 FLAG_CACHE_HIT = 16
 FLAG_DEMO = 32  # the request said that it is demo traffic
 
+WORDS_OF_FLAGS = {
+    FLAG_OUT_OF_BOUNDS: "out of bounds",
+    FLAG_UNSEEN_CATEGORY: "unseen category",
+    FLAG_CLIPPED: "clipped",
+    FLAG_REPLACED: "replaced",
+    FLAG_CACHE_HIT: "cache hit",
+    FLAG_DEMO: "demo",
+}
+
 PIECE_S = 120
 """Compaction puts segments together that lie in one stretch of so many seconds."""
 LONGEST = timedelta(seconds=PIECE_S + 60)
@@ -81,6 +90,20 @@ def read(blob: bytes | memoryview) -> pa.Table:
     """Read what ``encode`` wrote, inputs as they were sent."""
     with pa.ipc.open_stream(pa.py_buffer(blob)) as reader:
         return reader.read_all()
+
+
+def types_of(blob: bytes | memoryview) -> dict[str, pa.DataType]:
+    """Give the types of the inputs and outputs that hold any value: those of a float matrix are float64, whatever their kind."""
+    types: dict[str, pa.DataType] = {}
+    for field in read(blob).schema:
+        features = (field.metadata or {}).get(_FEATURES)
+        if features is not None:
+            kind = field.type.value_type if pa.types.is_fixed_size_list(field.type) else field.type
+            wide = pa.float64() if pa.types.is_floating(kind) else pa.int64() if pa.types.is_integer(kind) else kind
+            types |= {f"in.{name}": wide for name, _ in _decode_features(features)}
+        elif field.name.startswith(("in.", "out.")):
+            types[field.name] = field.type
+    return types
 
 
 def joined(tables: Sequence[pa.Table]) -> list[pa.Table]:

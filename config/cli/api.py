@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, BinaryIO
 
 import httpx
 
@@ -71,6 +71,19 @@ class Api:
         """Ask the data plane for predictions."""
         url = self.address.predict_url or str(self.get("me/")["predict_url"]).rstrip("/")
         return self._send("POST", f"{url}/v2/models/{endpoint}/predict", json=body, headers=headers)
+
+    def download(self, path: str, file: BinaryIO, **params: Any) -> str:
+        """Write the answer to ``file`` as it comes; gives where to go on, if it says that there is more."""
+        wanted = {name: value for name, value in params.items() if value is not None}
+        try:
+            with self._http.stream("GET", self._console(path), params=wanted) as answer:
+                if answer.is_error:
+                    answer.read()
+                    raise _failure_of(answer)
+                file.writelines(answer.iter_bytes())
+                return str(answer.headers.get("Signalbox-Next-Since", ""))
+        except httpx.TransportError as error:
+            raise Failure(f"The download from {self.address.console_url} broke off ({type(error).__name__}). What was written is not complete.") from error
 
     def _pages(self, path: str, params: dict[str, Any]) -> Iterator[Any]:
         cursor: str | None = None

@@ -33,6 +33,7 @@ COMMANDS = {
     "ledger": "endpoints",
     "predict": "predictions",
     "outcomes": "predictions",
+    "export-predictions": "predictions",
     "drift": "monitoring",
     "alerts": "monitoring",
     "keys": "keys",

@@ -1,4 +1,4 @@
-"""``signalbox predict`` and ``signalbox outcomes``."""
+"""``signalbox predict``, ``signalbox outcomes`` and ``signalbox export-predictions``."""
 
 from __future__ import annotations
 
@@ -45,6 +45,31 @@ def outcomes(session: Session, file: Path | None, prediction: str | None, value:
     else:
         raise click.UsageError("Give a FILE, or --prediction and --value.")
     session.show(sent, f"{sent['accepted']} accepted, {sent['parked']} wait for their prediction, {sent['refused']} refused")
+
+
+@click.command()
+@click.argument("endpoint")
+@click.option("--format", "form", type=click.Choice(["csv", "parquet"]), default="csv", show_default=True)
+@click.option("--from", "since", metavar="TIME", help="The first moment, as 2026-11-22T14:05Z; by default 24 hours before the last.")
+@click.option("--to", "until", metavar="TIME", help="The last moment; by default now.")
+@click.option("--slot", help="Only what this slot answered.")
+@click.option("--version", type=int, help="Only what this version answered.")
+@click.option("-o", "--output", type=click.Path(dir_okay=False, path_type=Path), required=True, help="The file to write; it must not exist.")
+@connected
+def export_predictions(session: Session, /, endpoint: str, form: str, output: Path, **filters: Any) -> None:
+    """Write the logged predictions of ENDPOINT to a file, oldest first, a million rows at most."""
+    partial = output.with_name(f"{output.name}.partial")
+    if output.exists():
+        raise click.UsageError(f"{output} exists already.")
+    try:
+        with partial.open("wb") as file:
+            following = session.api.download(f"endpoints/{endpoint}/predictions/export/", file, format=form, **filters)
+        partial.rename(output)
+    finally:
+        partial.unlink(missing_ok=True)
+    size = output.stat().st_size
+    more = f". There is more: go on with --from {following}" if following else ""
+    session.show({"file": str(output), "size_bytes": size, "next_since": following or None}, f"{output}: {size} bytes{more}")
 
 
 def _read_row(text: str) -> dict[str, Any]:

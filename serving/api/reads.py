@@ -21,7 +21,9 @@ from core.paging import Page
 from core.queries import job_counts
 from serving import queries
 from serving.api import serializers
+from serving.api.downloads import download_of
 from serving.export import export_predictions
+from serving.queries.log import compacted, lost_everywhere
 
 _TAGS = ["serving"]
 
@@ -86,32 +88,43 @@ class PredictionView(APIView):
         return Response(serializers.PredictionDetail(queries.prediction(prediction_id, name)).data)
 
 
-class _CsvRenderer(BaseRenderer):
-    """Only so that ``Accept: text/csv`` is taken; the view streams by itself."""
-
-    media_type = "text/csv"
-    format = "csv"
+class _FileRenderer(BaseRenderer):
+    """Only so that the form is chosen by ``format`` or ``Accept``; the view streams by itself."""
 
     def render(self, data: object, accepted_media_type: str | None = None, renderer_context: object = None) -> bytes:
         return JSONRenderer().render(data)
 
 
+class _CsvRenderer(_FileRenderer):
+    media_type = "text/csv"
+    format = "csv"
+
+
+class _ParquetRenderer(_FileRenderer):
+    media_type = "application/vnd.apache.parquet"
+    format = "parquet"
+
+
 class PredictionsExportView(APIView):
     permission_classes = reading_needs(Right.PREDICTIONS_EXPORT, "endpoint")
-    renderer_classes = [_CsvRenderer, JSONRenderer]
+    renderer_classes = [_CsvRenderer, _ParquetRenderer, JSONRenderer]
 
     @extend_schema(
         operation_id="export_predictions",
-        parameters=[serializers.PredictionsIn],
-        responses={(200, "text/csv"): OpenApiResponse(OpenApiTypes.STR)},
-        summary="Logged predictions as CSV",
+        parameters=[serializers.PredictionsExportIn],
+        responses={(200, "text/csv"): OpenApiResponse(OpenApiTypes.STR), (200, _ParquetRenderer.media_type): OpenApiResponse(OpenApiTypes.BINARY)},
+        summary="Logged predictions as CSV or Parquet",
+        description=(
+            "Oldest first; the last 24 hours unless `since` and `until` say otherwise. One answer reads at most a million rows: "
+            "where more were asked for, the header `Signalbox-Next-Since` is the `since` of the next request."
+        ),
         tags=_TAGS,
     )
     def get(self, request: Request, name: str) -> StreamingHttpResponse:
-        filters = queries.PredictionFilters(**parameters_of(request, serializers.PredictionsIn))
-        lines = export_predictions(actor=request_actor(request), endpoint=name, filters=filters)
-        headers = {"Content-Disposition": f'attachment; filename="{name}-predictions.csv"', "Cache-Control": "no-store"}
-        return StreamingHttpResponse(lines, content_type="text/csv; charset=utf-8", headers=headers)
+        asked = parameters_of(request, serializers.PredictionsExportIn)
+        form = asked.pop("format") or ("parquet" if isinstance(request.accepted_renderer, _ParquetRenderer) else "csv")
+        export = export_predictions(actor=request_actor(request), endpoint=name, filters=queries.PredictionFilters(**asked), form=form)
+        return download_of(export)
 
 
 class SystemView(APIView):
@@ -120,5 +133,9 @@ class SystemView(APIView):
     @extend_schema(operation_id="get_system", responses=serializers.System, summary="Route tables and processes", tags=_TAGS)
     def get(self, request: Request) -> Response:
         state = queries.system_state()
-        whole = {name: getattr(state, name) for name in ("table_revision", "published_at", "disagree", "processes")} | {"jobs": job_counts()}
+        whole = {name: getattr(state, name) for name in ("table_revision", "published_at", "disagree", "processes")} | {
+            "jobs": job_counts(),
+            "lost": lost_everywhere(),
+            "compacted": compacted(),
+        }
         return Response(serializers.System(whole).data)

@@ -214,6 +214,10 @@ class PredictionsIn(serializers.Serializer[Any]):
     until = DateTimeField(required=False, allow_null=True, default=None)
 
 
+class PredictionsExportIn(PredictionsIn):
+    format = ChoiceField(required=False, default="", choices=["csv", "parquet"], help_text="By default as `Accept` says, else CSV.")
+
+
 class Prediction(serializers.Serializer[Any]):
     """One answered row."""
 
@@ -279,6 +283,23 @@ class JobCount(serializers.Serializer[Any]):
     oldest_queued_at = DateTimeField(allow_null=True)
 
 
+class Lost(serializers.Serializer[Any]):
+    """Answered predictions of an endpoint that are not in the log."""
+
+    endpoint = CharField()
+    predictions = IntegerField()
+    last_at = DateTimeField()
+
+
+class Compacted(serializers.Serializer[Any]):
+    """What compaction did within a day."""
+
+    segments_before = IntegerField()
+    segments_after = IntegerField()
+    bytes_before = IntegerField()
+    bytes_after = IntegerField()
+
+
 class System(serializers.Serializer[Any]):
     """The published routes and who has taken them; ``disagree`` when two live processes differ for more than 2 s."""
 
@@ -287,3 +308,5 @@ class System(serializers.Serializer[Any]):
     disagree = BooleanField()
     processes = Process(many=True)
     jobs = JobCount(many=True)
+    lost = Lost(many=True)
+    compacted = Compacted(allow_null=True)

@@ -18,16 +18,8 @@ from core.errors import Invalid, NotFound
 from core.ids import time_of
 from core.paging import ROWS, cursor_of, values_of_cursor
 from serving.models import PredictionSegment
-from serving.segments import FLAG_CACHE_HIT, FLAG_CLIPPED, FLAG_DEMO, FLAG_OUT_OF_BOUNDS, FLAG_REPLACED, FLAG_UNSEEN_CATEGORY, LONGEST, decode
+from serving.segments import FLAG_CLIPPED, FLAG_OUT_OF_BOUNDS, FLAG_REPLACED, FLAG_UNSEEN_CATEGORY, LONGEST, WORDS_OF_FLAGS, decode
 
-FLAG_WORDS = {
-    FLAG_OUT_OF_BOUNDS: "out of bounds",
-    FLAG_UNSEEN_CATEGORY: "unseen category",
-    FLAG_CLIPPED: "clipped",
-    FLAG_REPLACED: "replaced",
-    FLAG_CACHE_HIT: "cache hit",
-    FLAG_DEMO: "demo",
-}
 _ODD = FLAG_OUT_OF_BOUNDS | FLAG_UNSEEN_CATEGORY | FLAG_CLIPPED | FLAG_REPLACED
 # One page looks at no more than this; a filter that finds less says how far back it looked.
 _MOST_SEGMENTS = 400
@@ -276,7 +268,7 @@ def _prediction(meta: dict[str, Any], values: dict[str, Any]) -> Prediction:
         latency_ms=values["latency_us"] / 1000,
         request_id=values["request_id"] or "",
         key_id=values["key_id"] or "",
-        flags=tuple(word for bit, word in FLAG_WORDS.items() if (values["flags"] or 0) & bit),
+        flags=tuple(word for bit, word in WORDS_OF_FLAGS.items() if (values["flags"] or 0) & bit),
         inputs={name[3:]: _finite(value) for name, value in values.items() if name.startswith("in.")},
         outputs={name[4:]: _finite(value) for name, value in values.items() if name.startswith("out.")},
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 from sklearn.datasets import load_iris
 from sklearn.linear_model import LogisticRegression
@@ -63,6 +64,12 @@ def test_walks_a_version_into_traffic_and_back(product: Product, iris: Path) -> 
     sent = product.command("outcomes", "--prediction", answer["prediction_id"], "--value", "0")
     assert sent.returncode == 0, sent.stderr
     assert sent.stdout.startswith("1 accepted")
+
+    file = iris / "log.parquet"
+    written = _json(product, "export-predictions", name, "--format", "parquet", "-o", str(file))
+    assert (written["next_since"], written["size_bytes"]) == (None, file.stat().st_size)
+    assert set(pq.read_table(file)["prediction_id"].to_pylist()) == {answer["prediction_id"]}
+    assert product.command("export-predictions", name, "-o", str(file)).returncode == 2
 
 
 def test_lists_models_and_versions(product: Product, iris: Path) -> None:

@@ -8,10 +8,12 @@ from datetime import timedelta
 from typing import Any
 from uuid import uuid4
 
+import pyarrow.parquet as pq
 import pytest
 
 from access.models import AuditEntry
-from serving.models import Endpoint
+from core.clock import now
+from serving.models import Compaction, Endpoint, LostPredictions
 from serving.segments import FLAG_UNSEEN_CATEGORY
 from tests.conftest import ClientOf
 from tests.serving.test_predictions import BEGIN, segment
@@ -89,18 +91,45 @@ def test_one_prediction_shows_its_rows_its_way_and_its_outcome(client_of: Client
 def test_the_export_is_what_the_filters_show_and_runs_no_formula(client_of: ClientOf, endpoint: Endpoint) -> None:
     segment(BEGIN, 3)
     segment(BEGIN, 4, slot="green", version=13)
-    answer = client_of("scientist").get(f"{PATH}export.csv", {"slot": "blue"})
-    assert answer["Content-Disposition"] == 'attachment; filename="churn-scorer-predictions.csv"'
+    asked = {"slot": "blue", "since": f"{BEGIN:%Y-%m-%dT%H:%M}", "until": f"{BEGIN:%Y-%m-%dT%H}:59"}
+    answer = client_of("scientist").get(f"{PATH}export.csv", asked)
+    assert answer["Content-Disposition"].startswith(f'attachment; filename="churn-scorer-{BEGIN:%Y%m%dT%H%M}')
     found = exported(answer)
-    assert [row["in.tenure"] for row in found] == ["2", "1", "0"]
+    assert [row["in.tenure"] for row in found] == ["0", "1", "2"]
     assert "'=cmd()" in {row["in.contract"] for row in found}
     assert AuditEntry.objects.filter(verb="export", subject_name="churn-scorer", actor_name="scientist").count() == 1
+
+
+def test_the_log_exports_as_parquet_from_its_page(client_of: ClientOf, endpoint: Endpoint) -> None:
+    segment(BEGIN, 3)
+    client = client_of("scientist")
+    assert f'href="{PATH}export.parquet?"' in client.get(PATH).content.decode()
+    answer: Any = client.get(f"{PATH}export.parquet", {"since": f"{BEGIN:%Y-%m-%dT%H:%M}"})
+    content = b"".join(answer.streaming_content)
+    assert pq.read_table(io.BytesIO(content))["in.tenure"].to_pylist() == [0, 1, 2]
+    assert client_of("viewer").get(f"{PATH}export.parquet").status_code == 403
+
+
+def test_the_page_and_the_system_page_say_how_many_predictions_are_lost(client_of: ClientOf, endpoint: Endpoint) -> None:
+    at = now()
+    for slot in ("blue", "green"):
+        LostPredictions.objects.create(process=uuid4(), endpoint="churn-scorer", slot=slot, predictions=21, at=at)
+    LostPredictions.objects.create(process=uuid4(), endpoint="other", slot="blue", predictions=5, at=at)
+    Compaction.objects.create(segments_before=900, segments_after=4, bytes_before=8_000_000, bytes_after=1_000_000)
+    client = client_of("operator")
+    assert "42 answered predictions could not be logged" in client.get(PATH).content.decode()
+    page = client.get("/system/").content.decode()
+    assert 'churn-scorer</th><td class="num"><b class="trouble">42</b>' in page
+    assert "compaction made 4 segments of 900" in page
+    answer = client.get("/api/v1/system/").json()
+    assert [(row["endpoint"], row["predictions"]) for row in answer["lost"]] in ([("churn-scorer", 42), ("other", 5)], [("other", 5), ("churn-scorer", 42)])
+    assert answer["compacted"] == {"segments_before": 900, "segments_after": 4, "bytes_before": 8_000_000, "bytes_after": 1_000_000}
 
 
 @pytest.mark.parametrize("begins", ["=", "+", "-", "@", "\t", "\r"])
 def test_no_cell_begins_like_a_formula(client_of: ClientOf, endpoint: Endpoint, begins: str) -> None:
     segment(BEGIN, 2, contract=f"{begins}SUM(A1:A9)")
-    found = exported(client_of("scientist").get(f"{PATH}export.csv"))
+    found = exported(client_of("scientist").get(f"{PATH}export.csv", {"since": f"{BEGIN:%Y-%m-%dT%H:%M}"}))
     assert {row["in.contract"] for row in found if row["in.contract"]} == {f"'{begins}SUM(A1:A9)"}
 
 

@@ -8,17 +8,19 @@ from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from access.models import AuditEntry
 from core.clock import now
 from core.errors import Forbidden, Invalid, NotFound
 from core.ids import uuid7
+from serving import compact
 from serving import delete_old as old
 from serving.export import export_predictions
 from serving.models import PredictionSegment
 from serving.queries import PredictionFilters, prediction, predictions_page
-from serving.segments import FLAG_CACHE_HIT, FLAG_DEMO, FLAG_OUT_OF_BOUNDS, FLAG_UNSEEN_CATEGORY, encode, table_of
+from serving.segments import FLAG_CACHE_HIT, FLAG_DEMO, FLAG_OUT_OF_BOUNDS, FLAG_UNSEEN_CATEGORY, decode, encode, table_of
 from serving.tasks import delete_old
 
 NAME = "churn-scorer"
@@ -174,17 +176,93 @@ def test_one_that_is_not_logged_is_not_found(db):
         prediction(identifier, "other")
 
 
+def text_of(export) -> str:
+    return b"".join(export.content).decode()
+
+
 def test_the_export_has_every_row_and_runs_no_formula(endpoint, scientist):
     segment(BEGIN, 3)
     segment(BEGIN + timedelta(seconds=1), 2, slot="green", version=13, flags=FLAG_OUT_OF_BOUNDS)
-    text = "".join(export_predictions(actor=scientist, endpoint=NAME, filters=PredictionFilters(slot="blue")))
-    rows = list(csv.DictReader(io.StringIO(text)))
-    assert [row["in.tenure"] for row in rows] == ["2", "1", "0"]
+    until = BEGIN + timedelta(minutes=1)
+    export = export_predictions(actor=scientist, endpoint=NAME, filters=PredictionFilters(slot="blue", until=until))
+    rows = list(csv.DictReader(io.StringIO(text_of(export))))
+    assert [row["in.tenure"] for row in rows] == ["0", "1", "2"]
     assert [row["in.contract"] for row in rows] == ["", "'=cmd()", ""]
-    assert (rows[0]["out.probabilities"], rows[0]["slot"], rows[0]["latency_ms"]) == ("[0.25, null]", "blue", "1.502")
+    assert (rows[2]["out.probabilities"], rows[2]["slot"], rows[2]["latency_ms"]) == ("[0.25, null]", "blue", "1.502")
+    assert (export.next_since, export.file_name) == (None, "churn-scorer-20261121T120100Z-20261122T120100Z.csv")
     audit = AuditEntry.objects.latest("id")
-    assert (audit.verb, audit.actor_name, audit.after) == ("export", "scientist", {"filters": {"slot": "blue"}})
-    assert len("".join(export_predictions(actor=scientist, endpoint=NAME)).splitlines()) == 6
+    assert (audit.verb, audit.actor_name, audit.after) == ("export", "scientist", {"filters": {"slot": "blue", "until": str(until)}, "format": "csv"})
+    every = export_predictions(actor=scientist, endpoint=NAME, filters=PredictionFilters(until=until))
+    assert len(text_of(every).splitlines()) == 6
+
+
+def test_a_parquet_export_has_typed_columns_in_row_groups(endpoint, scientist, monkeypatch):
+    monkeypatch.setattr("serving.export._ROWS_AT_ONCE", 3)
+    ids = [*segment(BEGIN, 3, per_request=3, flags=FLAG_OUT_OF_BOUNDS | FLAG_DEMO), *segment(BEGIN + timedelta(seconds=1), 5, slot="green", version=13)]
+    wanted = PredictionFilters(since=BEGIN, until=BEGIN + timedelta(hours=1))
+    export = export_predictions(actor=scientist, endpoint=NAME, filters=wanted, form="parquet")
+    file = pq.ParquetFile(io.BytesIO(b"".join(export.content)))
+    assert (file.num_row_groups, export.media_type) == (2, "application/vnd.apache.parquet")
+    table = file.read()
+    assert table["prediction_id"].to_pylist() == [str(ids[0])] * 3 + [str(each) for each in ids[1:]]
+    assert (str(table.schema.field("received_at").type), str(table.schema.field("version").type)) == ("timestamp[us, tz=UTC]", "int32")
+    assert table["received_at"].to_pylist()[3] == BEGIN + timedelta(seconds=1)
+    assert table["in.tenure"].to_pylist() == [0, 1, 2, 0, 1, 2, 3, 4]
+    assert table["in.contract"].to_pylist()[:2] == [None, "=cmd()"]
+    assert table["out.probabilities"].to_pylist()[0][0] == 0.25
+    assert table["flags"].to_pylist()[2:4] == [["out of bounds", "demo"], []]
+    assert table["slot"].to_pylist() == ["blue"] * 3 + ["green"] * 5
+
+
+def test_an_export_ends_at_its_bound_and_says_where_to_go_on(endpoint, scientist, monkeypatch):
+    monkeypatch.setattr("serving.export.MOST_ROWS", 25)
+    for number in range(9):
+        segment(BEGIN + timedelta(seconds=number), 10, key="rare" if number == 8 else "app")
+    found: list[str] = []
+    rounds = 0
+    since: datetime | None = BEGIN
+    while since is not None:
+        wanted = PredictionFilters(key_id="rare", since=since, until=BEGIN + timedelta(hours=1))
+        export = export_predictions(actor=scientist, endpoint=NAME, filters=wanted)
+        found += text_of(export).splitlines()[1:]
+        since = export.next_since
+        rounds += 1
+    assert (len(found), rounds) == (10, 5)
+
+
+def test_an_export_that_is_compacted_meanwhile_has_each_row_once(endpoint, scientist, monkeypatch):
+    monkeypatch.setattr("serving.export._SEGMENTS_AT_ONCE", 3)
+    for number in range(12):
+        segment(BEGIN + timedelta(seconds=number), 4)
+    PredictionSegment.objects.update(profiled_at=now())
+    wanted = PredictionFilters(since=BEGIN, until=BEGIN + timedelta(hours=1))
+    content = export_predictions(actor=scientist, endpoint=NAME, filters=wanted).content
+    lines = next(content) + next(content)
+    assert compact.compact_log() is not None
+    assert PredictionSegment.objects.count() == 1
+    rows = list(csv.DictReader(io.StringIO((lines + b"".join(content)).decode())))
+    assert len({row["prediction_id"] for row in rows}) == len(rows) == 48
+
+
+def test_versions_with_other_columns_share_a_file(endpoint, scientist):
+    segment(BEGIN, 2)
+    segment(BEGIN + timedelta(seconds=1), 1, version=13)
+    other = PredictionSegment.objects.get(version=13)
+    table = decode(other.columns)
+    table = table.drop_columns(["in.tenure", "out.label"]).append_column("in.tenure", pa.array([1.5])).append_column("in.city", pa.array(["Ulm"]))
+    PredictionSegment.objects.filter(id=other.id).update(columns=encode(table))
+    export = export_predictions(actor=scientist, endpoint=NAME, filters=PredictionFilters(since=BEGIN, until=BEGIN + timedelta(hours=1)), form="parquet")
+    found = pq.read_table(io.BytesIO(b"".join(export.content)))
+    assert (found["in.tenure"].to_pylist(), found["in.city"].to_pylist()) == ([0.0, 1.0, 1.5], [None, None, "Ulm"])
+    assert found["out.label"].to_pylist() == ["yes", "yes", None]
+
+
+def test_an_export_of_an_unknown_form_or_of_nothing(endpoint, scientist):
+    with pytest.raises(Invalid, match="csv, parquet"):
+        export_predictions(actor=scientist, endpoint=NAME, form="xlsx")
+    assert text_of(export_predictions(actor=scientist, endpoint=NAME)).startswith("prediction_id,row,received_at,slot")
+    empty = pq.read_table(io.BytesIO(b"".join(export_predictions(actor=scientist, endpoint=NAME, form="parquet").content)))
+    assert empty.num_rows == 0
 
 
 def test_exporting_needs_its_own_right(endpoint, viewer):
