@@ -44,11 +44,6 @@ class Keeper:
     def pid(self) -> int | None:
         return self._process.pid if self._process and self._process.poll() is None else None
 
-    @property
-    def next_pid(self) -> int | None:
-        """The process that is to take this one's place, while ``replace`` waits for it."""
-        return self._next.pid if self._next and self._next.poll() is None else None
-
     def start(self) -> None:
         """Start it now; a failure of this first start is the caller's to handle."""
         self._process = self._launch()

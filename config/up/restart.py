@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from config.up import part
-from config.up.keeper import Check, Keeper
+from config.up.keeper import Keeper
 from config.up.ready import says
 
 DRAINED_WITHIN_S = 25.0
@@ -16,7 +16,7 @@ READY = "Ready with route table"
 
 
 async def roll(keepers: Iterable[Keeper], log_of: Callable[[str], Path], tell: Callable[[str], None]) -> None:
-    """Replace each process that can share its socket, and restart the others; raises Unavailable at the first that does not get ready.
+    """Replace each data-plane process, and end and start the others; the console's callers wait at its socket. Raises Unavailable at the first that does not get ready.
 
     Postgres, Redis and the demo stay. What was replaced until then stays replaced, the others go on as they are.
     """
@@ -24,24 +24,8 @@ async def roll(keepers: Iterable[Keeper], log_of: Callable[[str], Path], tell: C
         if keeper.name.startswith("dataplane"):
             log = log_of(keeper.name)
             await keeper.replace(says(log, READY, log.stat().st_size), DRAINED_WITHIN_S)
-        elif keeper.name == "console":
-            await keeper.replace(_has_children(keeper), part.SECONDS_TO_STOP[keeper.stage])
-        elif keeper.stage == part.STAGE_WORKERS or keeper.name.startswith("grpc"):
+        elif keeper.stage in (part.STAGE_WORKERS, part.STAGE_CONSOLE) or keeper.name.startswith("grpc"):
             await keeper.restart(DRAINED_WITHIN_S if keeper.stage == part.STAGE_PREDICTIONS else part.SECONDS_TO_STOP[keeper.stage])
         else:
             continue
         tell(f"{keeper.name} restarted")
-
-
-def _has_children(keeper: Keeper) -> Check:
-    """Give a check: the console's new master has loaded the application and has workers."""
-
-    async def check() -> bool:
-        pid = keeper.next_pid
-        return pid is not None and bool(_children_of(pid))
-
-    return check
-
-
-def _children_of(pid: int) -> list[str]:
-    return Path(f"/proc/{pid}/task/{pid}/children").read_text().split()

@@ -33,7 +33,7 @@ def test_a_restart_under_load_fails_no_request(product: Product) -> None:
     assert re.match(r"Restarted: dataplane-1, dataplane-2, ", done.stdout)
     running = [pid for pid, command in processes_of(product.var_dir).items() if "-m serving.dataplane --fd" in command]
     assert sorted(running) == sorted(pid for name, pid in after.items() if name.startswith("dataplane"))
-    assert httpx.get(f"{product.console_url}/sign-in/", trust_env=False).status_code == 200
+    assert httpx.get(f"{product.console_url}/sign-in/", trust_env=False, timeout=60).status_code == 200
 
 
 def test_a_restart_of_nothing_says_what_to_do(tmp_path) -> None:
