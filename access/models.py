@@ -65,6 +65,7 @@ class ApiKey(models.Model):
     secret_digest = models.CharField(max_length=64)
     scopes = ArrayField(models.CharField(max_length=16, choices=Scope.choices))
     endpoints = ArrayField(models.CharField(max_length=100), default=list, blank=True, help_text="Empty: every endpoint.")
+    limits = models.JSONField(default=dict, blank=True, help_text="access.limits.KeyLimits; what is not there is not limited.")
     owner = models.ForeignKey(Person, null=True, on_delete=models.SET_NULL, related_name="api_keys")
     created_at = models.DateTimeField(default=now)
     expires_at = models.DateTimeField(null=True, blank=True)

@@ -29,6 +29,8 @@ _LIMITS = (
     ("max_body_bytes", "Size of a request", "bytes"),
     ("timeout_ms", "Time for an answer", "ms"),
     ("max_concurrency", "Requests at once, per process", "requests"),
+    ("requests_per_s", "Rate of each key", "requests per second; 0 is no limit"),
+    ("burst", "Burst of each key", "requests at once before the rate holds; 0: those of a second"),
 )
 _WORDS = {
     "refuse": "refuse the request",
@@ -129,10 +131,15 @@ def _changes(request: HttpRequest) -> dict[str, Any]:
         "log_policy": post.get("log_policy", ""),
         "log_share": float(post.get("log_percent", "100") or 100) / 100,
         "validation": {"default": post.get("validation", ""), "features": features},
-        "limits": {key: int(post.get(key, "")) for key, _, _ in _LIMITS},
+        "limits": {key: _number(post.get(key, "")) for key, _, _ in _LIMITS},
         "cache": {
             "ttl_s": float(post.get("cache_ttl_s", "")),
             "max_bytes": int(float(post.get("cache_mib", "")) * 2**20),
             "private": post.get("cache_private") == "private",
         },
     }
+
+
+def _number(text: str) -> float:
+    """Read a whole number as such, any other as a fraction; ValueError for what is none."""
+    return int(text) if text.strip().isdigit() else float(text)

@@ -29,7 +29,7 @@ class Endpoint(models.Model):
     log_policy = models.CharField(max_length=16, choices=LogPolicy.choices, default=LogPolicy.FAST)
     log_share = models.FloatField(default=1.0, help_text="With the policy sampled: the share that is logged, 0 to 1.")
     validation = models.JSONField(default=dict, help_text="{default: refuse|clip|replace|flag, features: {name: policy}}")
-    limits = models.JSONField(default=dict, help_text="{max_rows, max_body_bytes, timeout_ms, max_concurrency}")
+    limits = models.JSONField(default=dict, help_text="serving.table.Limits")
     cache = models.JSONField(default=dict, help_text="{ttl_s, max_bytes, private}; ttl_s 0 keeps no answers.")
     tags = models.JSONField(default=dict, blank=True)
     revision = models.PositiveIntegerField(default=1)
@@ -198,6 +198,24 @@ class LostPredictions(models.Model):
 
     def __str__(self) -> str:
         return f"{self.predictions} predictions of {self.endpoint} {self.slot}"
+
+
+class KeyUsage(models.Model):
+    """What one data-plane process has answered for one key on one day (UTC). Absolute values: writing twice is harmless."""
+
+    id = models.BigAutoField(primary_key=True)
+    key_id = models.CharField(max_length=16)
+    day = models.DateField()
+    process = models.UUIDField(help_text="The data-plane process; the nil UUID in a day that was put together.")
+    requests = models.PositiveBigIntegerField(default=0)
+    rows = models.PositiveBigIntegerField(default=0)
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["key_id", "day", "process"], name="key_usage_unique")]
+        indexes = [models.Index(fields=["day"], name="key_usage_day")]
+
+    def __str__(self) -> str:
+        return f"{self.key_id} {self.day}: {self.rows}"
 
 
 class TrafficWindow(models.Model):

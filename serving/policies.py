@@ -18,6 +18,8 @@ _BOUNDS = {
     "max_body_bytes": (1024, 2**30),
     "timeout_ms": (1, 300_000),
     "max_concurrency": (1, 100_000),
+    "requests_per_s": (0, 1_000_000),
+    "burst": (0, 1_000_000),
 }
 _CACHE_BOUNDS = {"ttl_s": (0, 604_800), "max_bytes": (2**20, 2**36)}
 

@@ -6,6 +6,7 @@ import msgspec
 from django.db import connection, transaction
 from django.db.models import Q
 
+from access.limits import KeyLimits
 from access.models import ApiKey
 from access.rights import RIGHTS_OF_SCOPE, Right
 from core.clock import now
@@ -130,6 +131,7 @@ def _key_entries() -> tuple[KeyEntry, ...]:
             scopes=tuple(key.scopes),
             endpoints=tuple(key.endpoints),
             expires_at=key.expires_at.timestamp() if key.expires_at else None,
+            limits=msgspec.convert(key.limits, KeyLimits),
         )
         for key in keys
     )

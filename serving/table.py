@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import msgspec
 
+from access.limits import KeyLimits
 from registry.signature import Signature
 
 CHANNEL = "signalbox_routes"
@@ -53,10 +54,14 @@ class ValidationPolicy(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Limits(msgspec.Struct, frozen=True, kw_only=True):
+    """What an endpoint takes. ``requests_per_s`` and ``burst`` hold for each key by itself, over all processes; 0 is no limit."""
+
     max_rows: int = 10_000
     max_body_bytes: int = 16 * 2**20
     timeout_ms: int = 10_000
     max_concurrency: int = 256
+    requests_per_s: float = 0.0
+    burst: int = 0
 
 
 class CachePolicy(msgspec.Struct, frozen=True, kw_only=True):
@@ -98,6 +103,7 @@ class KeyEntry(msgspec.Struct, frozen=True, kw_only=True):
     scopes: tuple[str, ...]
     endpoints: tuple[str, ...] = ()
     expires_at: float | None = None
+    limits: KeyLimits = KeyLimits()
 
 
 class RouteTable(msgspec.Struct, frozen=True, kw_only=True):

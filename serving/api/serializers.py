@@ -88,7 +88,7 @@ class Settings(serializers.Serializer[Any]):
     log_policy = ChoiceField(required=False, choices=Endpoint.LogPolicy.choices)
     log_share = FloatField(required=False, min_value=0, max_value=1)
     validation = DictField(required=False, child=JSONField(), help_text='{"default": "flag", "features": {"age": "refuse"}}')
-    limits = DictField(required=False, child=IntegerField(), help_text="max_rows, max_body_bytes, timeout_ms, max_concurrency")
+    limits = DictField(required=False, child=JSONField(), help_text="max_rows, max_body_bytes, timeout_ms, max_concurrency, requests_per_s, burst")
     cache = DictField(required=False, child=JSONField(), help_text='{"ttl_s": 60, "max_bytes": 67108864, "private": false}; ttl_s 0 keeps no answers')
     tags = DictField(required=False, child=CharField())
 
@@ -107,7 +107,7 @@ class EndpointOut(serializers.Serializer[Any]):
     log_policy = CharField()
     log_share = FloatField()
     validation = DictField(child=JSONField())
-    limits = DictField(child=IntegerField())
+    limits = DictField(child=JSONField())
     cache = DictField(child=JSONField())
     tags = DictField(child=CharField())
     created_by = CharField()
