@@ -16,9 +16,10 @@ READY = "Ready with route table"
 
 
 async def roll(keepers: Iterable[Keeper], log_of: Callable[[str], Path], tell: Callable[[str], None]) -> None:
-    """Replace each data-plane process, and end and start the others; the console's callers wait at its socket. Raises Unavailable at the first that does not get ready.
+    """Replace each data-plane process, and end and start the others; the console's callers wait at its socket.
 
-    Postgres, Redis and the demo stay. What was replaced until then stays replaced, the others go on as they are.
+    Raises Unavailable at the first that does not get ready. Postgres, Redis and the demo stay.
+    What was replaced until then stays replaced, the others go on as they are.
     """
     for keeper in keepers:
         if keeper.name.startswith("dataplane"):
