@@ -21,6 +21,7 @@ class Right(StrEnum):
     ENDPOINT_ROLL_BACK = "endpoint.roll_back"
     ENDPOINT_EDIT = "endpoint.edit"
     ENDPOINT_DELETE = "endpoint.delete"
+    ENDPOINT_LOAD = "endpoint.load"
     PREDICT = "endpoint.predict"
     PREDICTIONS_VIEW = "predictions.view"
     PREDICTIONS_EXPORT = "predictions.export"
@@ -45,6 +46,7 @@ _OPERATOR = frozenset(
         Right.ENDPOINT_ROLL_BACK,
         Right.ENDPOINT_EDIT,
         Right.ENDPOINT_DELETE,
+        Right.ENDPOINT_LOAD,
         Right.MONITORING_EDIT,
         Right.ALERT_HANDLE,
     }

@@ -1,7 +1,8 @@
-"""The forms that change what an endpoint answers: split, promote, roll back, deploy, empty a slot."""
+"""The forms that change what an endpoint answers: split, promote, roll back, deploy, empty a slot, unload, load."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -23,12 +24,15 @@ from core.paging import cursor_of
 from registry.models import Version
 from serving.deploy import deploy as deploy_version
 from serving.empty_slot import empty_slot as take_out
+from serving.load import load as put_into_service
+from serving.models import Endpoint
 from serving.promote import candidate
 from serving.promote import promote as promote_slot
 from serving.queries import EndpointDetail, endpoint_detail, ledger_page, roll_back_target
 from serving.roll_back import roll_back as apply_earlier
 from serving.split import split as set_split
 from serving.traffic import PERCENT, RoutingState, with_weights
+from serving.unload import unload as take_out_of_service
 
 _MOST_VERSIONS = 200
 
@@ -119,6 +123,34 @@ def empty_slot(request: HttpRequest, name: str, slot: str) -> HttpResponse:
             return _changed(request, actor, name, f"{slot} is empty.")
     held = detail.state.slot(slot)
     return _sheet(request, actor, detail, "endpoint/_empty_slot.html", wrong, title=f"Empty {slot}", held=held, slot=slot)
+
+
+@require_http_methods(["GET", "HEAD", "POST"])
+@page
+def unload(request: HttpRequest, name: str) -> HttpResponse:
+    """Ask, then take the endpoint out of service."""
+    return _load_or_unload(request, name, take_out_of_service, "endpoint/_unload.html", f"Unload {name}", f"{name} is out of service. Its callers get 503.")
+
+
+@require_http_methods(["GET", "HEAD", "POST"])
+@page
+def load(request: HttpRequest, name: str) -> HttpResponse:
+    """Ask, then put the endpoint back into service."""
+    text = f"{name} is back in service, as soon as its versions are warm."
+    return _load_or_unload(request, name, put_into_service, "endpoint/_load.html", f"Load {name}", text)
+
+
+def _load_or_unload(request: HttpRequest, name: str, verb: Callable[..., Endpoint], template: str, title: str, text: str) -> HttpResponse:
+    actor = _viewer(request, name)
+    wrong: SignalboxError | None = None
+    if request.method == "POST":
+        try:
+            verb(actor=actor, endpoint=name, revision=_revision(request), reason=_reason(request))
+        except Conflict as error:
+            wrong = error
+        else:
+            return done(request, text, reverse("endpoint", args=[name]))
+    return _sheet(request, actor, endpoint_detail(name), template, wrong, title=title)
 
 
 def _promote_sheet(request: HttpRequest, actor: Actor, name: str, wrong: SignalboxError | None = None) -> HttpResponse:

@@ -11,7 +11,7 @@ def why_held(version: Version) -> str:
     """Say where ``version`` is needed, or give the empty string. Two queries."""
     slots = Slot.objects.filter(build__version=version).order_by("endpoint__name", "name").values_list("endpoint__name", "name")
     places = [f"it is in the slot {slot} of {endpoint}" for endpoint, slot in slots]
-    moved = LedgerEntry.objects.exclude(verb__in=["create", "edit"]).order_by("endpoint", "-revision").distinct("endpoint")
+    moved = LedgerEntry.objects.exclude(verb__in=["create", "edit", "load", "unload"]).order_by("endpoint", "-revision").distinct("endpoint")
     held = {endpoint for endpoint, _ in slots}
     for name, before in moved.values_list("endpoint__name", "before"):
         named = ((slot.model, slot.version) for slot in ledger.as_state(before).slots)

@@ -35,7 +35,7 @@ def lock(name: str, revision: int | None) -> Endpoint:
 def state_of(endpoint: Endpoint) -> RoutingState:
     """Read the present routing state, in one query."""
     slots = endpoint.slots.select_related("build__version__model").order_by("name")
-    return RoutingState(live_slot=endpoint.live_slot, slots=tuple(slot_state(slot) for slot in slots))
+    return RoutingState(live_slot=endpoint.live_slot, slots=tuple(slot_state(slot) for slot in slots), loaded=endpoint.unloaded_at is None)
 
 
 def slot_state(slot: Slot) -> SlotState:
@@ -60,7 +60,7 @@ def as_state(document: Any) -> RoutingState:
 
 
 def apply(endpoint: Endpoint, before: RoutingState, after: RoutingState, actor: Actor) -> None:
-    """Make the slots what ``after`` says; who put a build in and when is kept where the build stays."""
+    """Make the endpoint and its slots what ``after`` says; who put a build in and when is kept where the build stays."""
     for slot in after.slots:
         old = before.slot(slot.name)
         if slot == old:
@@ -71,6 +71,8 @@ def apply(endpoint: Endpoint, before: RoutingState, after: RoutingState, actor: 
             values |= {"deployed_at": now() if filled else None, "deployed_by": actor.name if filled else ""}
         Slot.objects.update_or_create(endpoint=endpoint, name=slot.name, defaults=values)
     endpoint.live_slot = after.live_slot
+    if after.loaded:
+        endpoint.unloaded_at, endpoint.unloaded_by, endpoint.unload_reason = None, "", ""
 
 
 def record(

@@ -33,6 +33,9 @@ class Endpoint(models.Model):
     cache = models.JSONField(default=dict, help_text="{ttl_s, max_bytes, private}; ttl_s 0 keeps no answers.")
     tags = models.JSONField(default=dict, blank=True)
     revision = models.PositiveIntegerField(default=1)
+    unloaded_at = models.DateTimeField(null=True, help_text="Since when it is out of service; null: it is in service.")
+    unloaded_by = models.CharField(max_length=150, blank=True)
+    unload_reason = models.TextField(blank=True)
     created_by = models.CharField(max_length=150, blank=True)
     created_at = models.DateTimeField(default=now)
 

@@ -25,7 +25,7 @@ DEPTH = 500
 def roll_back(*, actor: Actor, endpoint: str, to_revision: int | None = None, revision: int | None = None, reason: str = "") -> Endpoint:
     """Apply the state after ``to_revision``, by default the latest, not undone, in which one other build answered everything.
 
-    Slots that were refilled get their earlier builds back. Raises NothingEarlier where there is no
+    Slots that were refilled get their earlier builds back; an endpoint that was unloaded is in service again. Raises NothingEarlier where there is no
     such state, Overtaken only if ``revision`` is given and stale.
     """
     require(actor, Right.ENDPOINT_ROLL_BACK, f"endpoint:{endpoint}")
@@ -34,10 +34,13 @@ def roll_back(*, actor: Actor, endpoint: str, to_revision: int | None = None, re
         before = ledger.state_of(row)
         past = _named(row, to_revision) if to_revision is not None else target(row, before, lock=True)
         if past is None:
-            raise NothingEarlier(f"{endpoint} has no earlier state to roll back to: no other version has answered all of its traffic. Nothing was changed.")
+            load = "" if before.loaded else f" To put what it has back into service: signalbox load {endpoint}"
+            raise NothingEarlier(
+                f"{endpoint} has no earlier state to roll back to: no other version has answered all of its traffic. Nothing was changed.{load}"
+            )
         after = _restored(before, past.state, _existing([past]))
         ledger.apply(row, before, after, actor)
-        summary = f"Rolled back to {_text(after)}"
+        summary = f"Rolled back to {_text(after)}" + ("" if before.loaded else "; back in service")
         ledger.record(actor=actor, endpoint=row, verb="roll_back", summary=summary, before=before, after=after, reason=reason, restores=past.revision)
     return row
 

@@ -48,7 +48,7 @@ def publish_if_missing() -> None:
 def compile_table(revision: int) -> RouteTable:
     """Read everything that the data plane needs, in three queries whatever the number of endpoints."""
     endpoints = list(Endpoint.objects.order_by("name"))
-    filled = Slot.objects.filter(build__isnull=False).select_related("build__version__model").order_by("name")
+    filled = Slot.objects.filter(build__isnull=False, endpoint__unloaded_at__isnull=True).select_related("build__version__model").order_by("name")
     slots: dict[object, list[Slot]] = {}
     builds: dict[object, BuildEntry] = {}
     for slot in filled:
@@ -86,6 +86,7 @@ def _endpoint_entry(endpoint: Endpoint, slots: list[Slot]) -> EndpointEntry:
         name=endpoint.name,
         revision=endpoint.revision,
         slots=tuple(_slot_entry(endpoint, slot, slot.build) for slot in slots if slot.build),
+        unloaded=_unloaded(endpoint),
         sticky_on=endpoint.sticky_on,
         log_policy=endpoint.log_policy,
         log_share=endpoint.log_share,
@@ -93,6 +94,14 @@ def _endpoint_entry(endpoint: Endpoint, slots: list[Slot]) -> EndpointEntry:
         limits=msgspec.convert(endpoint.limits, Limits),
         cache=msgspec.convert(endpoint.cache, CachePolicy),
     )
+
+
+def _unloaded(endpoint: Endpoint) -> str:
+    """Say who took the endpoint out of service, as its callers read it; empty while it is in service."""
+    if endpoint.unloaded_at is None:
+        return ""
+    why = f" ({endpoint.unload_reason})" if endpoint.unload_reason else ""
+    return f"{endpoint.unloaded_by} unloaded it at {endpoint.unloaded_at:%Y-%m-%d %H:%M} UTC{why}"
 
 
 def _slot_entry(endpoint: Endpoint, slot: Slot, build: Build) -> SlotEntry:

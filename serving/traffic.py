@@ -31,10 +31,14 @@ class SlotState(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class RoutingState(msgspec.Struct, frozen=True, kw_only=True):
-    """Everything that decides what an endpoint answers; what the ledger keeps before and after."""
+    """Everything that decides what an endpoint answers; what the ledger keeps before and after.
+
+    Not ``loaded``, it answers nothing, whatever its slots hold.
+    """
 
     live_slot: str
     slots: tuple[SlotState, ...]
+    loaded: bool = True
 
     def slot(self, name: str) -> SlotState | None:
         """Give the slot of that name, or None."""
@@ -42,7 +46,7 @@ class RoutingState(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def answering(self) -> tuple[tuple[str, int], ...]:
-        """What answers: (build id, share) of every slot with traffic, in order of the build ids."""
+        """What answers while it is loaded: (build id, share) of every slot with traffic, in order of the build ids."""
         return tuple(sorted((slot.build_id, slot.weight) for slot in self.slots if slot.build_id and slot.weight))
 
     @property
@@ -72,7 +76,7 @@ def with_weights(state: RoutingState, weights: Mapping[str, int]) -> RoutingStat
     live = state.live_slot
     if heaviest and heaviest.weight and (heaviest.weight == PERCENT or not weights.get(live, 0)):
         live = heaviest.name
-    return RoutingState(live_slot=live, slots=slots)
+    return msgspec.structs.replace(state, live_slot=live, slots=slots)
 
 
 def wrong_with_split(weights: Mapping[str, int]) -> str:

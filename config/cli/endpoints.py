@@ -1,4 +1,4 @@
-"""Endpoints: ``endpoints``, ``create-endpoint``, ``configure``, ``deploy``, ``split``, ``promote``, ``rollback``, ``ledger``."""
+"""Endpoints: ``endpoints``, ``create-endpoint``, ``configure``, ``deploy``, ``split``, ``promote``, ``rollback``, ``load``, ``unload``, ``ledger``."""
 
 from __future__ import annotations
 
@@ -119,6 +119,25 @@ def rollback(session: Session, endpoint: str, to_revision: int | None, reason: s
 
 @click.command()
 @click.argument("endpoint")
+@reason_option
+@connected
+def unload(session: Session, endpoint: str, reason: str) -> None:
+    """Take ENDPOINT out of service: its callers get 503, its builds leave the memory."""
+    _change(session, endpoint, "unload", {}, reason)
+    session.progress(f"Back:  signalbox load {endpoint}")
+
+
+@click.command()
+@click.argument("endpoint")
+@reason_option
+@connected
+def load(session: Session, endpoint: str, reason: str) -> None:
+    """Put ENDPOINT back into service, with the slots and shares that it has."""
+    _change(session, endpoint, "load", {}, reason)
+
+
+@click.command()
+@click.argument("endpoint")
 @click.option("--limit", default=20, show_default=True)
 @connected
 def ledger(session: Session, endpoint: str, limit: int) -> None:
@@ -129,6 +148,8 @@ def ledger(session: Session, endpoint: str, limit: int) -> None:
 
 def traffic(endpoint: dict[str, Any]) -> str:
     """Write the slots of an endpoint as one line: ``blue 90 % churn 3, green 10 % churn 4``."""
+    if not endpoint.get("loaded", True):
+        return "out of service"
     full = [slot for slot in endpoint.get("slots", []) if slot.get("version")]
     return ", ".join(f"{slot['name']} {slot['weight']} % {cell(slot, 'model')} {cell(slot, 'version')}" for slot in full) or "empty"
 

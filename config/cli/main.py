@@ -30,6 +30,8 @@ COMMANDS = {
     "split": "endpoints",
     "promote": "endpoints",
     "rollback": "endpoints",
+    "unload": "endpoints",
+    "load": "endpoints",
     "ledger": "endpoints",
     "predict": "predictions",
     "outcomes": "predictions",

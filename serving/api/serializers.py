@@ -44,6 +44,7 @@ class RoutingState(serializers.Serializer[Any]):
 
     live_slot = CharField(allow_blank=True)
     slots = SlotState(many=True)
+    loaded = BooleanField(help_text="False: out of service, whatever the slots hold.")
 
 
 class EndpointRow(serializers.Serializer[Any]):
@@ -53,6 +54,7 @@ class EndpointRow(serializers.Serializer[Any]):
     description = CharField()
     revision = IntegerField()
     standing = CharField()
+    loaded = BooleanField(source="state.loaded")
     live_slot = CharField(source="state.live_slot")
     slots = SlotState(many=True, source="state.slots")
     sticky_on = CharField()
@@ -101,6 +103,10 @@ class EndpointOut(serializers.Serializer[Any]):
     description = CharField()
     revision = IntegerField()
     standing = CharField()
+    loaded = BooleanField(source="state.loaded")
+    unloaded_at = DateTimeField(allow_null=True)
+    unloaded_by = CharField(allow_blank=True)
+    unload_reason = CharField(allow_blank=True)
     live_slot = CharField()
     slots = SlotDetail(many=True)
     sticky_on = CharField()
@@ -159,6 +165,10 @@ class PromoteIn(_Revised):
 
 class RollBackIn(_MaybeRevised):
     to_revision = IntegerField(required=False, allow_null=True, default=None, min_value=1, help_text="The ledger's revision whose state to apply.")
+
+
+class LoadIn(_MaybeRevised):
+    pass
 
 
 class LedgerRow(serializers.Serializer[Any]):

@@ -23,9 +23,11 @@ from serving.delete_endpoint import delete_endpoint
 from serving.deploy import deploy
 from serving.edit_endpoint import edit_endpoint
 from serving.empty_slot import empty_slot
+from serving.load import load
 from serving.promote import promote
 from serving.roll_back import roll_back
 from serving.split import split
+from serving.unload import unload
 
 _TAGS = ["serving"]
 
@@ -127,3 +129,17 @@ class RollBackView(_VerbView):
     @extend_schema(operation_id="roll_back", request=serializers.RollBackIn, responses=serializers.EndpointOut, summary="Apply an earlier state", tags=_TAGS)
     def post(self, request: Request, name: str) -> Response:
         return self.act(roll_back, serializers.RollBackIn, request, name)
+
+
+class LoadView(_VerbView):
+    @extend_schema(
+        operation_id="load", request=serializers.LoadIn, responses=serializers.EndpointOut, summary="Put an unloaded endpoint back into service", tags=_TAGS
+    )
+    def post(self, request: Request, name: str) -> Response:
+        return self.act(load, serializers.LoadIn, request, name)
+
+
+class UnloadView(_VerbView):
+    @extend_schema(operation_id="unload", request=serializers.LoadIn, responses=serializers.EndpointOut, summary="Take an endpoint out of service", tags=_TAGS)
+    def post(self, request: Request, name: str) -> Response:
+        return self.act(unload, serializers.LoadIn, request, name)

@@ -83,6 +83,9 @@ class EndpointDetail:
     created_at: datetime
     slots: tuple[SlotDetail, ...]
     state: RoutingState
+    unloaded_at: datetime | None = None
+    unloaded_by: str = ""
+    unload_reason: str = ""
 
     @property
     def live(self) -> SlotDetail | None:
@@ -97,7 +100,7 @@ class EndpointDetail:
 
     @property
     def standing(self) -> str:
-        """``Steady on v12``, ``Rollout at 10 %`` or ``No version yet``."""
+        """``Steady on v12``, ``Rollout at 10 %``, ``No version yet`` or ``Out of service``."""
         return standing_of(self.state)
 
 
@@ -140,6 +143,8 @@ class LedgerRow:
 def standing_of(state: RoutingState) -> str:
     """Say in a few words how the traffic stands."""
     live = state.slot(state.live_slot)
+    if not state.loaded:
+        return "Out of service"
     if live is None or not state.answering:
         return "No version yet"
     if live.weight == PERCENT:
@@ -194,6 +199,9 @@ def endpoint_detail(name: str) -> EndpointDetail:
         created_at=endpoint.created_at,
         slots=tuple(_slot(slot, state, errors) for slot in slots),
         state=state,
+        unloaded_at=endpoint.unloaded_at,
+        unloaded_by=endpoint.unloaded_by,
+        unload_reason=endpoint.unload_reason,
     )
 
 
@@ -226,7 +234,7 @@ def _endpoint(name: str) -> Endpoint:
 
 
 def _state(endpoint: Endpoint, slots: Iterable[Slot]) -> RoutingState:
-    return RoutingState(live_slot=endpoint.live_slot, slots=tuple(ledger.slot_state(slot) for slot in slots))
+    return RoutingState(live_slot=endpoint.live_slot, slots=tuple(ledger.slot_state(slot) for slot in slots), loaded=endpoint.unloaded_at is None)
 
 
 def _row(endpoint: Endpoint, numbers: Numbers) -> EndpointRow:

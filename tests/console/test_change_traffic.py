@@ -54,7 +54,15 @@ def test_the_second_of_two_operators_gets_409_with_what_the_first_did(client_of:
 
 
 @pytest.mark.parametrize(
-    ("path", "right"), [("split", "endpoint.split"), ("promote", "endpoint.promote"), ("roll-back", "endpoint.roll_back"), ("deploy", "endpoint.deploy")]
+    ("path", "right"),
+    [
+        ("split", "endpoint.split"),
+        ("promote", "endpoint.promote"),
+        ("roll-back", "endpoint.roll_back"),
+        ("deploy", "endpoint.deploy"),
+        ("unload", "endpoint.load"),
+        ("load", "endpoint.load"),
+    ],
 )
 def test_a_viewer_changes_nothing_and_reads_which_right_is_missing(client_of: ClientOf, endpoint: Endpoint, path: str, right: str) -> None:
     form = {"weight_blue": "90", "weight_green": "10", "revision": "3", "version": "churn/13"}
@@ -146,3 +154,21 @@ def test_creates_edits_and_deletes_an_endpoint(client_of: ClientOf, db: None) ->
     assert client.post("/endpoints/price/delete/", {"name": "prize", "revision": "2"}).status_code == 422
     assert client.post("/endpoints/price/delete/", {"name": "price", "revision": "2"})["Location"] == "/endpoints/"
     assert not Endpoint.objects.exists()
+
+
+def test_unloading_and_loading_are_asked_first_and_shown_on_every_tab(client_of: ClientOf, endpoint: Endpoint) -> None:
+    client = client_of("operator")
+    assert "Unload churn-scorer?" in client.get("/endpoints/churn-scorer/unload/", headers=HTMX).content.decode()
+    answer = client.post("/endpoints/churn-scorer/unload/", {"revision": "3", "reason": "bad data"})
+    assert (answer.status_code, answer["Location"]) == (302, "/endpoints/churn-scorer/")
+    for tab in ("", "settings/", "ledger/", "try/"):
+        body = client.get(f"/endpoints/churn-scorer/{tab}").content.decode()
+        assert "Out of service." in body
+        assert "“bad data”" in body
+    assert "this puts it into service again" in client.get("/endpoints/churn-scorer/roll-back/?to=3", headers=HTMX).content.decode()
+    assert "From out of service to <b>v12 100 %</b>" in client.get("/endpoints/churn-scorer/load/", headers=HTMX).content.decode()
+    stale = client.post("/endpoints/churn-scorer/load/", {"revision": "3"}, headers=HTMX)
+    assert (stale.status_code, Endpoint.objects.get().unload_reason) == (409, "bad data")
+    client.post("/endpoints/churn-scorer/load/", {"revision": "4"})
+    assert "Out of service." not in client.get("/endpoints/churn-scorer/").content.decode()
+    assert Endpoint.objects.get().unloaded_at is None

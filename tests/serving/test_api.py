@@ -108,7 +108,7 @@ def test_incompatible_columns_are_listed(endpoint, api, version):
     assert answer.json()["differences"][:3] == ["column monthly_charges is missing", "column contract is missing", "column age is new"]
 
 
-@pytest.mark.parametrize("verb", ["deploy", "split", "promote", "roll-back", "empty-slot"])
+@pytest.mark.parametrize("verb", ["deploy", "split", "promote", "roll-back", "empty-slot", "load", "unload"])
 def test_without_the_right_every_verb_is_403_and_names_it(endpoint, api, verb):
     body = {
         "deploy": {"model": "churn", "version": 12},
@@ -120,6 +120,26 @@ def test_without_the_right_every_verb_is_403_and_names_it(endpoint, api, verb):
     assert (answer.status_code, answer.json()["code"]) == (403, "forbidden")
     assert "endpoint churn-scorer" in answer.json()["detail"]
     assert len(summaries()) == 3
+
+
+def test_an_endpoint_is_unloaded_and_loaded(endpoint, api):
+    operator = api("operator")
+    answer = operator.post(f"{ONE}unload/", {"reason": "bad data", "revision": 3}).json()
+    assert (answer["standing"], answer["loaded"], answer["unloaded_by"], answer["unload_reason"], answer["revision"]) == (
+        "Out of service",
+        False,
+        "operator",
+        "bad data",
+        4,
+    )
+    assert [row["loaded"] for row in operator.get(URL).json()["results"]] == [False]
+    latest = operator.get(f"{ONE}ledger/").json()["results"][0]
+    assert (latest["verb"], latest["before"]["loaded"], latest["after"]["loaded"]) == ("unload", True, False)
+    answer = operator.post(f"{ONE}load/").json()
+    assert (answer["loaded"], answer["unloaded_at"], answer["unloaded_by"], answer["standing"]) == (True, None, "", "Steady on v12")
+    stale = operator.post(f"{ONE}unload/", {"revision": 3})
+    assert (stale.status_code, stale.json()["code"]) == (409, "overtaken")
+    assert len(summaries()) == 5
 
 
 def test_nobody_gets_nothing(endpoint):

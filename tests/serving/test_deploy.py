@@ -37,8 +37,8 @@ def test_the_ledger_row_holds_the_state_before_and_after(endpoint, operator):
     blue = {"name": "blue", "build_id": str(twelve.id), "model": "churn", "version": 12, "build_kind": "onnx", "weight": 100, "shadow": False}
     empty = {"name": "green", "build_id": None, "model": None, "version": None, "build_kind": None, "weight": 0, "shadow": False}
     green = {"name": "green", "build_id": str(thirteen.id), "model": "churn", "version": 13, "build_kind": "onnx", "weight": 0, "shadow": False}
-    assert entry.before == {"live_slot": "blue", "slots": [blue, empty]}
-    assert entry.after == {"live_slot": "blue", "slots": [blue, green]}
+    assert entry.before == {"live_slot": "blue", "slots": [blue, empty], "loaded": True}
+    assert entry.after == {"live_slot": "blue", "slots": [blue, green], "loaded": True}
     assert (entry.verb, entry.actor_kind, entry.actor_id, entry.actor_name) == ("deploy", "person", operator.id, "operator")
     assert entry.table_revision == newest_table().revision
 
