@@ -22,7 +22,7 @@ from serving.dataplane.live import EndpointState
 _ANSWER_S = 10.0
 _TABLE_S = 30.0
 _STEP_S = 0.02
-_KEYS = (b"authorization", b"x-api-key")
+_BEARER = b"bearer "
 
 
 class Refused(SignalboxError):
@@ -54,11 +54,10 @@ async def _asked(headers: Mapping[bytes, bytes], name: str, verb: str) -> int:
     """Ask the console, and give the endpoint's revision after it."""
     # A console that listens on every address of this machine answers on the loopback one.
     console = environment().console_url.replace("//0.0.0.0:", "//127.0.0.1:").replace("//[::]:", "//[::1]:")
-    keys = {key: headers[key] for key in _KEYS if key in headers}
     body = {"reason": "Asked for by the protocol's repository call."}
     try:
         async with httpx.AsyncClient(timeout=_ANSWER_S, trust_env=False) as client:
-            answer = await client.post(f"{console}/api/v1/endpoints/{quote(name, safe='')}/{verb}/", json=body, headers=keys)
+            answer = await client.post(f"{console}/api/v1/endpoints/{quote(name, safe='')}/{verb}/", json=body, headers={b"Authorization": _bearer(headers)})
     except (httpx.TransportError, httpx.InvalidURL) as error:
         raise Busy(
             f"The console at {console} does not answer ({type(error).__name__}), and only it can {verb} '{name}'. Nothing is known to have changed."
@@ -69,6 +68,12 @@ async def _asked(headers: Mapping[bytes, bytes], name: str, verb: str) -> int:
     if not isinstance(document.get("revision"), int):
         raise Failed(f"What answers at {console} is not Signalbox's console. Set SIGNALBOX_PUBLIC_CONSOLE_URL to its address.")
     return int(document["revision"])
+
+
+def _bearer(headers: Mapping[bytes, bytes]) -> bytes:
+    """Write the caller's key in the one way that the console reads."""
+    text = headers.get(b"authorization") or headers.get(b"x-api-key", b"")
+    return text if text[: len(_BEARER)].lower() == _BEARER else b"Bearer " + text
 
 
 def _document(answer: httpx.Response) -> dict[str, Any]:

@@ -43,6 +43,8 @@ def test_the_ledger_and_the_audit_log_have_the_whole_state_before_and_after(endp
     assert (before.loaded, after.loaded) == (True, False)
     assert msgspec.structs.replace(after, loaded=True) == before
     audit = AuditEntry.objects.latest("id")
+    assert audit.before is not None
+    assert audit.after is not None
     assert (audit.verb, audit.before["loaded"], audit.after["loaded"]) == ("unload", True, False)
 
 
