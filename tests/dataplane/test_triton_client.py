@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 from typing import Any
 
+import httpx
 import numpy as np
 import pytest
 import tritonclient.http as triton
+import tritonclient.http.aio as triton_aio
 from tritonclient.utils import InferenceServerException
 
 from tests.dataplane.conftest import HEADERS, Plane
@@ -109,3 +112,80 @@ def test_requests_in_flight_at_once_get_their_own_rows(standing: Plane) -> None:
             answer = each.get_result()
             offset = 0.5 if answer.get_response()["model_version"] == "2" else 0
             assert answer.as_numpy("prediction").tolist() == [[111 * number + offset]] * (1 + number % 3)
+
+
+def test_what_is_not_offered_is_refused_in_words(client: Any) -> None:
+    for call in (
+        lambda: client.update_trace_settings("sum", {"trace_level": ["TIMESTAMPS"]}, headers=dict(HEADERS)),
+        lambda: client.update_log_settings({"log_info": False}, headers=dict(HEADERS)),
+        lambda: client.register_system_shared_memory("a", "/a", 8, headers=dict(HEADERS)),
+        lambda: client.register_cuda_shared_memory("a", b"aGFuZGxl", 0, 8, headers=dict(HEADERS)),
+    ):
+        with pytest.raises(InferenceServerException, match="is not supported"):
+            call()
+    for change in (client.load_model, client.unload_model):
+        with pytest.raises(InferenceServerException, match="lacks the scope operate"):
+            change("sum", headers=dict(HEADERS))
+    client.unregister_system_shared_memory(headers=dict(HEADERS))
+    client.unregister_cuda_shared_memory("a", headers=dict(HEADERS))
+    assert client.get_cuda_shared_memory_status(headers=dict(HEADERS)) == []
+
+
+def test_bodies_made_and_read_by_the_client_without_a_connection(standing: Plane) -> None:
+    for binary in (True, False):
+        body, length = triton.InferenceServerClient.generate_request_body(_inputs(binary), request_id="8")
+        headers = HEADERS if length is None else HEADERS | {"Inference-Header-Content-Length": str(length)}
+        answer = httpx.post(f"{standing.url}/v2/models/echo/infer", content=bytes(body), headers=headers)
+        header = answer.headers.get("inference-header-content-length")
+        result = triton.InferenceServerClient.parse_response_body(answer.content, header_length=int(header) if header else None)
+        assert (result.as_numpy("out_INT64") == VALUES["INT64"]).all()
+        assert result.get_response()["id"] == "8"
+
+
+def test_bf16_is_refused_by_its_name(client: Any) -> None:
+    tensor = triton.InferInput("input", [1, 3], "BF16")
+    tensor.set_data_from_numpy(np.ones((1, 3), np.float32), binary_data=True)
+    with pytest.raises(InferenceServerException, match="inference input 'input' data-type is 'BF16', but model 'sum' expects 'FP32'"):
+        client.infer("sum", [tensor], headers=dict(HEADERS))
+
+
+def test_every_method_of_the_asyncio_client(standing: Plane) -> None:
+    async def walk() -> None:
+        async with triton_aio.InferenceServerClient(f"127.0.0.1:{standing.port}") as client:
+            await _ask_everything(client)
+
+    asyncio.run(walk())
+
+
+async def _ask_everything(client: Any) -> None:
+    assert await client.is_server_live()
+    assert await client.is_server_ready()
+    assert await client.is_model_ready("sum", headers=dict(HEADERS))
+    assert not await client.is_model_ready("nix", headers=dict(HEADERS))
+    assert (await client.get_server_metadata())["name"] == "signalbox"
+    assert (await client.get_model_metadata("sum", headers=dict(HEADERS)))["versions"] == ["1"]
+    assert (await client.get_model_config("sum", headers=dict(HEADERS)))["max_batch_size"] == 50
+    assert "sum" in {entry["name"] for entry in await client.get_model_repository_index(headers=dict(HEADERS))}
+    assert (await client.get_inference_statistics("sum", headers=dict(HEADERS)))["model_stats"][0]["name"] == "sum"
+    assert (await client.get_trace_settings(headers=dict(HEADERS)))["trace_level"] == ["OFF"]
+    assert (await client.get_log_settings(headers=dict(HEADERS)))["log_info"] is True
+    assert await client.get_system_shared_memory_status(headers=dict(HEADERS)) == []
+    assert await client.get_cuda_shared_memory_status(headers=dict(HEADERS)) == []
+    await client.unregister_system_shared_memory(headers=dict(HEADERS))
+    await client.unregister_cuda_shared_memory(headers=dict(HEADERS))
+    for refused in (
+        client.update_trace_settings("sum", {"trace_level": ["TIMESTAMPS"]}, headers=dict(HEADERS)),
+        client.update_log_settings({"log_info": False}, headers=dict(HEADERS)),
+        client.register_system_shared_memory("a", "/a", 8, headers=dict(HEADERS)),
+        client.register_cuda_shared_memory("a", b"aGFuZGxl", 0, 8, headers=dict(HEADERS)),
+        client.load_model("sum", headers=dict(HEADERS)),
+        client.unload_model("sum", headers=dict(HEADERS)),
+    ):
+        with pytest.raises(InferenceServerException, match=r"is not supported|lacks the scope operate"):
+            await refused
+    for binary in (True, False):
+        answer = await client.infer("echo", _inputs(binary, rows=2), request_id="9", headers=dict(HEADERS))
+        for name, value in VALUES.items():
+            if name != "BYTES":
+                assert (answer.as_numpy(f"out_{name}") == np.repeat(value, 2, axis=0)).all()
+        assert answer.get_response()["id"] == "9"

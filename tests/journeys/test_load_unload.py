@@ -69,7 +69,7 @@ def test_unload_over_http_and_load_over_grpc(spoken: Product, wire: Wire, port: 
         assert "command line on this machine unloaded it at 20" in _index(grpc, **keyed)[1]
         text = rf"out of service: command line on this machine unloaded it at .* `signalbox load {NAME}` puts it back"
         with pytest.raises(InferenceServerException, match=text):
-            http.infer(NAME, _inputs(over_http), **keyed)
+            http.infer(NAME, _inputs(over_http), headers={"x-api-key": spoken.admin_key})  # this client adds to the dict
         with pytest.raises(InferenceServerException, match=text) as refused:
             grpc.infer(NAME, _inputs(over_grpc), **keyed)
         assert refused.value.status() == "StatusCode.UNAVAILABLE"
