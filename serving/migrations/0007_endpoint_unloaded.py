@@ -6,7 +6,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('serving', '0005_endpoint_cache'),
+        ('serving', '0006_key_usage'),
     ]
 
     operations = [
