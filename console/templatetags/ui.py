@@ -248,6 +248,12 @@ def as_typed(value: Any) -> Any:
 
 
 @register.filter
+def breakable(name: str) -> SafeString:
+    """Let a long name break after its underscores and not within a word."""
+    return format_html_join(mark_safe("_<wbr>"), "{}", ((part,) for part in name.split("_")))
+
+
+@register.filter
 def verb_words(verb: str) -> str:
     """Write the verb of an audit entry as words: ``Sign in``."""
     return verb.rpartition(".")[2].replace("_", " ").capitalize()

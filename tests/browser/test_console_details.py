@@ -11,6 +11,9 @@ from registry.compare_answers import compare_answers
 from registry.models import AnswerComparison, Artifact, Version
 from serving.models import Endpoint
 from tests.browser.conftest import DESK, PHONE, OpenPage, overflow, violations
+from tests.console.conftest import judged
+
+__all__ = ["judged"]
 
 RESULT = {
     "kind": "classes",
@@ -93,6 +96,18 @@ def test_escape_closes_the_search_at_once(open_page: OpenPage, churn_scorer: End
     expect(page.locator("#hits a").first).to_be_visible()
     page.keyboard.press("Escape")
     expect(page.locator("#palette")).not_to_be_visible()
+
+
+@pytest.mark.usefixtures("judged")
+@pytest.mark.parametrize("path", ["/endpoints/churn-scorer/", "/monitoring/churn-scorer/"])
+@pytest.mark.parametrize("script", [True, False])
+def test_a_phone_shows_the_newest_window_of_the_heat_map(open_page: OpenPage, path: str, script: bool) -> None:
+    page = open_page(path, size=PHONE, script=script)
+    box = page.locator(".heat").first.locator("tbody tr").first.locator("td:visible").last.bounding_box()
+    assert box is not None
+    assert box["x"] + box["width"] <= PHONE[0]
+    assert box["width"] >= 10
+    assert overflow(page) == 0
 
 
 @pytest.mark.usefixtures("churn_scorer")
