@@ -12,6 +12,7 @@ from core import request_ids
 from serving.dataplane.tensors import Array
 
 if TYPE_CHECKING:
+    from serving.dataplane.limits import Account, Rate
     from serving.dataplane.live import EndpointState, Slot
     from serving.dataplane.watch import Watched
     from serving.table import KeyEntry
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
 Headers = bytes
 """The lines of an answer's head as they go on the wire, each with its line end."""
 JSON: Headers = b"content-type: application/json\r\n"
-RETRY: Headers = b"retry-after: 1\r\n"
 Reply = Callable[[int, Headers, bytes], None]
 Render = Callable[["Call", "list[Array]", int, "int | None"], tuple[Headers, bytes]]
 
@@ -46,12 +46,13 @@ class Head:
     """What a request says before its body, as far as predictions read it.
 
     A client sends the same head again and again, so a connection keeps it (``protocol.py``), and the
-    engine keeps here what it found out about it: ``key`` holds while ``token`` is the route table's.
+    engine keeps here what it found out about it: ``key``, ``account`` and ``rate`` hold while ``token`` is the route table's.
     ``length`` is the body's as declared, None where it is not.
     """
 
     __slots__ = (
         "accept_encoding",
+        "account",
         "api_key",
         "authorization",
         "content_type",
@@ -60,6 +61,7 @@ class Head:
         "header_length",
         "key",
         "length",
+        "rate",
         "request_id",
         "route",
         "sticky",
@@ -85,6 +87,8 @@ class Head:
         self.traceparent = get(b"traceparent", b"").decode("latin-1")
         self.token: object = None
         self.key: KeyEntry
+        self.account: Account
+        self.rate: Rate | None = None
 
 
 class Call:

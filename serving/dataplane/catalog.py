@@ -14,11 +14,11 @@ import orjson
 
 from core.errors import SignalboxError
 from serving.dataplane import keys, repository
-from serving.dataplane.call import JSON, RETRY, Headers
+from serving.dataplane.call import JSON, Headers
 from serving.dataplane.engine import Engine
 from serving.dataplane.errors import BadRequest, Busy, Denied, NotAllowed, Unknown, Unsupported
 from serving.dataplane.live import EndpointState, Slot
-from serving.dataplane.problems import body_of
+from serving.dataplane.problems import body_of, headers_of
 from serving.table import KeyEntry
 
 NAME = "signalbox"
@@ -273,11 +273,10 @@ async def answer(engine: Engine, method: str, path: str, headers: dict[bytes, by
     """Answer any call that is no prediction, errors too."""
     try:
         return await _found(engine, method, path, headers, body)
-    except NotReady:
-        return 503, JSON + RETRY, b'{"ready":false}'
+    except NotReady as error:
+        return 503, JSON + headers_of(error), b'{"ready":false}'
     except SignalboxError as error:
-        retry = RETRY if isinstance(error, Busy) else b""
-        return error.status, JSON + getattr(error, "headers", b"") + retry, body_of(error)
+        return error.status, JSON + headers_of(error), body_of(error)
 
 
 async def _found(engine: Engine, method: str, path: str, headers: dict[bytes, bytes], body: bytes) -> Answer:

@@ -59,7 +59,7 @@ class TrafficCounts:
     """The windows of this process that are still open or not yet written."""
 
     def __init__(self, process: UUID) -> None:
-        self._process = process
+        self.process = process
         self._windows: dict[Key, Counts] = {}
         self._ended: dict[tuple[str, str, int], Counts] = {}
         self._ending = threading.Lock()
@@ -79,7 +79,7 @@ class TrafficCounts:
         if not windows:
             return
         with connection.transaction(), connection.cursor() as cursor:
-            cursor.executemany(_UPSERT, [(datetime.fromtimestamp(key[0], UTC), *key[1:], self._process, *values) for key, values in windows])
+            cursor.executemany(_UPSERT, [(datetime.fromtimestamp(key[0], UTC), *key[1:], self.process, *values) for key, values in windows])
         for key, values in windows:
             if key[0] + WINDOW_S < now - 1 and self._windows[key].values() == values:
                 self._end(key)

@@ -18,15 +18,16 @@ from core.errors import SignalboxError
 from serving.dataplane import bodies, cache, keys
 from serving.dataplane.batch import Batch, Batcher, Joined, slot_of
 from serving.dataplane.cache import AnswerCache, Kept
-from serving.dataplane.call import JSON, RETRY, Call, Head, Headers
+from serving.dataplane.call import JSON, Call, Head, Headers
 from serving.dataplane.counts import LoopLag, Refusals, TrafficCounts
 from serving.dataplane.crashes import Cells
 from serving.dataplane.errors import Busy, Failed, Late, Oversized, Unknown
 from serving.dataplane.forms import FORMS
 from serving.dataplane.ids import IdMaker, text_of
+from serving.dataplane.limits import Accounts
 from serving.dataplane.live import BATCH_BUCKETS, EndpointState, Routes, Slot, SlotStats
 from serving.dataplane.log import PredictionLog
-from serving.dataplane.problems import body_of
+from serving.dataplane.problems import body_of, headers_of
 from serving.dataplane.tensors import Array
 from serving.dataplane.watch import Watcher
 from serving.latency import bucket_of
@@ -59,6 +60,7 @@ class Engine:
         self.cells = Cells() if cells is None else cells
         self._loop = loop
         self._threads = ThreadPoolExecutor(max_workers=4, thread_name_prefix="heavy-build")
+        self.accounts = Accounts(counts.process)
         self._make_id = IdMaker().make
         self._found: dict[int, list[tuple[Call, Kept]]] = {}
         self._watch()
@@ -138,7 +140,9 @@ class Engine:
         slot = FORMS[head.route.form](call, endpoint)
         if self.watcher is not None:
             self.watcher.decoded(call)
+        head.account.charge(call.rows, call.received_us)
         endpoint.flight.calls += 1
+        head.account.in_flight += 1
         call.counted = True
         if slot.cache is None or not self._find(call, slot, slot.cache):
             slot.batcher.add(call)
@@ -177,10 +181,16 @@ class Engine:
         keys.require_predict(key, name)
         if name not in routes.endpoints:
             raise Unknown(_UNKNOWN.format(name))
-        head.key, head.token = key, routes.token
+        head.key, head.account = key, self.accounts.of(key)
+        head.rate = self.accounts.rate_at(name, routes.endpoints[name].limits, key)
+        head.token = routes.token
 
     def _admit(self, call: Call, endpoint: EndpointState) -> None:
-        limits = endpoint.limits
+        head, limits = call.head, endpoint.limits
+        if head.account.is_limited:
+            head.account.admit(call.received)
+        if head.rate is not None:
+            head.rate.take(call.received)
         if endpoint.flight.calls >= limits.max_concurrency:
             raise Busy(f"'{endpoint.name}' is busy with {endpoint.flight.calls} requests in this process, its limit. Try again in a second.")
         if len(call.body) > limits.max_body_bytes:
@@ -258,6 +268,7 @@ class Engine:
         stats = slot.stats
         if joined.from_cache:
             stats.cache_hits += len(calls)
+            stats.cached_rows += joined.rows
         else:
             stats.batches += 1
             stats.batch_rows[min((joined.rows - 1).bit_length(), BATCH_BUCKETS - 1)] += 1
@@ -282,6 +293,8 @@ class Engine:
         if call.done:
             return
         slot = call.slot
+        if call.counted:
+            call.head.account.refund(call.rows, call.received_us)
         name = call.endpoint.name if call.endpoint else ""
         latency_us = (time.perf_counter() - call.received) * 1e6
         counted = (name, slot.name, slot.entry.version) if slot and error.status >= 500 else (name, "", 0)
@@ -296,7 +309,7 @@ class Engine:
             slot.stats.fail_us += latency_us
         if error.status >= 500 and error.__cause__ is not None:
             logger.warning("%s: %s", name, error.message)
-        self._answer(call, error.status, JSON + RETRY if isinstance(error, Busy) else JSON, body_of(error))
+        self._answer(call, error.status, JSON + headers_of(error), body_of(error))
 
     def refusal_of(self, head: Head, size: int) -> SignalboxError | None:
         """Say, before a large body is kept, why it would be refused: the key, the endpoint, its size; None if nothing speaks against it."""
@@ -326,6 +339,7 @@ class Engine:
         call.done = True
         if call.counted and call.endpoint is not None:
             call.endpoint.flight.calls -= 1
+            call.head.account.in_flight -= 1
         if call.reply is None:
             return
         if call.head.accept_encoding and len(body) >= bodies.COMPRESS_FROM_BYTES:

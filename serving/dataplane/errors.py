@@ -7,6 +7,8 @@ SignalboxError
 ├── Unknown         404  no such endpoint, version or path
 ├── NotAllowed      405
 ├── Oversized       413
+├── TooOften        429  a rate: soon again; Retry-After is sent
+├── UsedUp          429  a budget
 ├── TooSlow         408  the request did not come in time
 ├── Unreadable      415  a content encoding that is not known
 ├── HeadTooLarge    431
@@ -19,7 +21,9 @@ SignalboxError
 
 from __future__ import annotations
 
-from core.errors import Forbidden, Invalid, NotFound, NotSignedIn, SignalboxError, TooLarge, Unavailable
+import math
+
+from core.errors import Forbidden, Invalid, NotFound, NotSignedIn, SignalboxError, TooLarge, TooMany, Unavailable
 
 
 class BadRequest(Invalid):
@@ -46,6 +50,26 @@ class NotAllowed(SignalboxError):
 
 class Oversized(TooLarge):
     pass
+
+
+class _Waiting(TooMany):
+    """``headers`` says how long to wait, in whole seconds."""
+
+    headers = b""
+
+    def __init__(self, message: str, wait_s: float | None = None) -> None:
+        super().__init__(message)
+        if wait_s is not None:
+            self.headers = b"retry-after: %d\r\n" % math.ceil(wait_s)
+
+
+class TooOften(_Waiting):
+    code = "too_often"
+
+
+class UsedUp(_Waiting):
+    code = "used_up"
+    retryable = False
 
 
 class TooSlow(SignalboxError):
@@ -75,7 +99,7 @@ class Unsupported(SignalboxError):
 
 
 class Busy(Unavailable):
-    pass
+    headers = b"retry-after: 1\r\n"
 
 
 class OutOfService(Unavailable):

@@ -74,7 +74,9 @@ class Heartbeat:
             if beats % _COUNTS_EVERY == 0:
                 self._write(self._counts.write)
                 self._counts.forget_oldest()
+                self._write(self._engine.accounts.write)
         self._write(self._counts.write)
+        self._write(self._engine.accounts.write)
         self._write(self._engine.log.report)
         self._write(lambda connection: connection.execute(_FORGET, [self._process]))
         self._link.close()

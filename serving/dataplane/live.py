@@ -33,6 +33,7 @@ class SlotStats:
         "batches",
         "cache_hits",
         "cache_misses",
+        "cached_rows",
         "fail_count",
         "fail_us",
         "last_ms",
@@ -46,7 +47,7 @@ class SlotStats:
     def __init__(self) -> None:
         self.actions: Actions = {}
         self.batch_rows = [0] * BATCH_BUCKETS
-        self.cache_hits = self.cache_misses = 0
+        self.cache_hits = self.cache_misses = self.cached_rows = 0
         self.batches = self.rows = self.success_count = self.fail_count = self.last_ms = 0
         self.success_us = self.fail_us = self.queue_us = self.run_us = 0.0
 

@@ -38,6 +38,8 @@ _COUNTERS: list[tuple[str, str, Callable[[SlotStats], float]]] = [
     ("signalbox_answered_requests", "Requests that a slot answered. A shadow slot's are copies that nobody got.", lambda stats: stats.success_count),
     ("signalbox_failed_requests", "Requests that a slot had taken and that were answered with an error.", lambda stats: stats.fail_count),
     ("signalbox_answered_rows", "Rows answered.", lambda stats: stats.rows),
+    ("signalbox_cache_hits", "Requests answered from the slot's answer cache, without a run.", lambda stats: stats.cache_hits),
+    ("signalbox_cache_misses", "Requests that were looked for in the answer cache and not found.", lambda stats: stats.cache_misses),
     ("signalbox_run_seconds", "Time inside the model, in sum.", lambda stats: stats.run_us / 1e6),
     ("signalbox_queue_seconds", "Time from requests' arrival until their batch began, in sum.", lambda stats: stats.queue_us / 1e6),
 ]
@@ -116,7 +118,7 @@ def _slots(engine: Engine) -> Iterator[Metric]:
     for labels, stats in list(engine.stats.items()):
         for family, read in counters:
             family.add_metric(labels, read(stats))
-        batches.add_metric(labels, _batch_buckets(stats), stats.rows)
+        batches.add_metric(labels, _batch_buckets(stats), stats.rows - stats.cached_rows)
         for (feature, action), count in list(stats.actions.items()):
             actions.add_metric([*labels, feature, action], count)
     yield from (family for family, _ in counters)

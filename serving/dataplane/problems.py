@@ -1,10 +1,16 @@
-"""The protocol's error body."""
+"""The protocol's error answers: body and headers."""
 
 from __future__ import annotations
 
 import orjson
 
 from core.errors import SignalboxError
+
+
+def headers_of(error: SignalboxError) -> bytes:
+    """Give the header lines that go with a refusal: Retry-After, Allow."""
+    headers: bytes = getattr(error, "headers", b"")
+    return headers
 
 
 def body_of(error: SignalboxError) -> bytes:

@@ -24,6 +24,7 @@ from serving.dataplane.heartbeat import Heartbeat
 from serving.dataplane.log import PredictionLog
 from serving.dataplane.memory import BuildMemory, budget_of
 from serving.dataplane.postgres import Link
+from serving.dataplane.sharing import RateSharing
 from serving.dataplane.spool import Spool
 from serving.dataplane.store import BuildStore
 from serving.dataplane.tables import TableFollower
@@ -65,13 +66,14 @@ async def running_engine(environment: Environment, kind: str) -> AsyncIterator[E
     follower = TableFollower(engine, loop, Link(url, "signalbox routes"), folder, memory)
     heartbeat = Heartbeat(process, kind, engine, memory, Link(url, "signalbox heartbeat"))
     sibling = Sibling(environment.run_dir, metrics.PROCESSES[kind], partial(metrics.collect, engine))
-    for part in (log, memory, follower, heartbeat, sibling):
+    sharing = RateSharing(environment.redis_url, engine.accounts, loop)
+    for part in (log, memory, follower, heartbeat, sibling, sharing):
         part.start()
     try:
         yield engine
     finally:
         engine.drain()
-        for stop in (follower.stop, memory.stop, log.stop, heartbeat.stop, sibling.stop):
+        for stop in (follower.stop, memory.stop, log.stop, heartbeat.stop, sibling.stop, sharing.stop):
             await loop.run_in_executor(None, stop)
         log.close()
         if engine.watcher is not None:

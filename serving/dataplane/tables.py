@@ -21,6 +21,7 @@ import psycopg
 from serving import table as route_table
 from serving.dataplane.builds import Build, Builds, CompiledBuild, State
 from serving.dataplane.engine import Engine
+from serving.dataplane.limits import has_budget
 from serving.dataplane.live import Routes
 from serving.dataplane.memory import BuildMemory, Role, give_back
 from serving.dataplane.postgres import Away, Link
@@ -136,7 +137,10 @@ class TableFollower:
         routes = Routes(table, builds, errors, self._engine.routes)
         done: Future[None] = Future()
 
+        used = self._used_elsewhere(table)
+
         def swap() -> None:
+            self._engine.accounts.begin(table.keys, used)
             self._engine.adopt(routes)
             done.set_result(None)
 
@@ -150,6 +154,16 @@ class TableFollower:
         gc.collect()
         gc.freeze()
         give_back()
+
+    def _used_elsewhere(self, table: RouteTable) -> dict[str, tuple[int, int]]:
+        """Read what keys with a budget have used before us, so that a process that starts gives nobody more than is left."""
+        budgeted = [key.id for key in table.keys if has_budget(key.limits)]
+        if not budgeted:
+            return {}
+        try:
+            return self._link.run(lambda connection: self._engine.accounts.used_elsewhere(connection, budgeted))
+        except (Away, psycopg.Error):
+            return {}
 
     def _needed(self, table: RouteTable) -> list[Build]:
         """Give the builds that this process has never had, those in a slot that is filled anew, and those that begin to answer."""
