@@ -31,9 +31,10 @@ from benchmarks.serve.signalbox import HEADERS, table_of, tensor_json
 from core.ids import uuid7
 from serving.dataplane import columns
 from serving.dataplane.batch import Batch
+from serving.dataplane.builds import Build, Builds, CompiledBuild
 from serving.dataplane.counts import TrafficCounts
 from serving.dataplane.engine import Engine
-from serving.dataplane.live import Builds, LoadedBuild, Routes, Slot
+from serving.dataplane.live import Routes, Slot
 from serving.dataplane.log import PredictionLog
 from serving.dataplane.postgres import Link
 from serving.dataplane.process import prepare
@@ -140,7 +141,10 @@ def _engine(model: BenchModel, log: _Log, policy: str) -> Engine:
     table = table_of([model], policy)
     builds = Builds()
     for entry in table.builds:
-        builds.add(LoadedBuild(entry, OnnxBuild(model.onnx, entry.signature)))
+        runtime = OnnxBuild(model.onnx, entry.signature)
+        build = Build(entry, lambda _: None, runtime.facts(0))
+        build.runtime = runtime
+        builds.add(CompiledBuild(entry, build))
     engine = Engine(log, TrafficCounts(uuid7()), asyncio.get_running_loop())
     engine.adopt(Routes(table, builds, {}, None))
     return engine
