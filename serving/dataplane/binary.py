@@ -12,6 +12,7 @@ from serving.dataplane.errors import BadRequest
 from serving.dataplane.tensors import NUMPY_OF, Array
 
 _LENGTH = struct.Struct("<I")
+_LITTLE_ENDIAN = {datatype: np.dtype(kind).newbyteorder("<") for datatype, kind in NUMPY_OF.items()}
 
 
 def from_bytes(data: memoryview, datatype: str, shape: Sequence[int], where: str) -> Array:
@@ -19,7 +20,7 @@ def from_bytes(data: memoryview, datatype: str, shape: Sequence[int], where: str
     count = math.prod(shape)
     if datatype == "BYTES":
         return _texts(data, count, where).reshape(shape)
-    kind = np.dtype(NUMPY_OF[datatype]).newbyteorder("<")
+    kind = _LITTLE_ENDIAN[datatype]
     if len(data) != count * kind.itemsize:
         raise BadRequest(f"{where}: {datatype} of the shape {list(shape)} is {count * kind.itemsize} bytes, got {len(data)}.")
     if datatype == "BOOL":

@@ -99,7 +99,7 @@ def test_issues_and_revokes_a_key(product: Product) -> None:
 def test_doctor_finds_nothing_wrong(product: Product) -> None:
     findings = {finding["name"]: finding["state"] for finding in _json(product, "doctor")}
     assert {name: state for name, state in findings.items() if state == "bad"} == {}
-    assert {"python", "disk", "telemetry", "sandbox", "database", "redis", "console", "predictions"} == set(findings)
+    assert {"python", "disk", "telemetry", "sandbox", "database", "redis", "monitoring", "leftovers", "console", "predictions"} == set(findings)
 
 
 def test_a_backup_comes_back_in_another_folder_and_overwrites_nothing(product: Product, iris: Path, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -10,7 +11,7 @@ import numpy as np
 
 from serving.dataplane import binary, forms, ids
 from serving.dataplane.call import Call, Head, Headers, Reply, Route
-from serving.dataplane.decode import InferRequest, OutputWish, Parameters
+from serving.dataplane.decode import InferRequest, InputTensor, OutputWish, Parameters
 from serving.dataplane.errors import BadRequest, Unsupported
 from serving.dataplane.grpc import inference_pb2 as pb
 from serving.dataplane.live import EndpointState, Slot
@@ -85,38 +86,51 @@ def render(call: Call, outputs: list[Array], start: int, stop: int | None) -> tu
 
 
 def _arrays(slot: Slot, message: pb.ModelInferRequest, max_rows: int) -> Arrays:
-    model, raw = message.model_name, message.raw_input_contents
-    for tensor in message.inputs:
-        if "shared_memory_region" in tensor.parameters:
-            raise Unsupported("Shared memory is not supported. Send tensors in the request's body.")
-        if any(size < 0 for size in tensor.shape):
-            raise BadRequest(f"Input '{tensor.name}' of model '{model}': the shape {list(tensor.shape)} has a size below 0.")
-        if raw and tensor.HasField("contents"):
-            raise BadRequest(f"Input '{tensor.name}' of model '{model}' has contents beside raw_input_contents. Send all tensors in one of the two ways.")
-    if raw and len(raw) != len(message.inputs):
-        raise BadRequest(f"raw_input_contents has {len(raw)} tensors for {len(message.inputs)} inputs of model '{model}'. Send one for each, in their order.")
+    # Each look into a message makes a new object: what is read more than once is taken out first.
+    model, raw, tensors = message.model_name, list(message.raw_input_contents), list(message.inputs)
+    if raw and len(raw) != len(tensors):
+        _refuse_shared(tensors)
+        raise BadRequest(f"raw_input_contents has {len(raw)} tensors for {len(tensors)} inputs of model '{model}'. Send one for each, in their order.")
+    if not raw:
+        _refuse_shared(tensors)
+    heads = [_head(tensor, bool(raw), model) for tensor in tensors]
 
-    def content(index: int, tensor: Any, spec: InputSpec, where: str) -> Array:
+    def content(index: int, head: InputTensor, spec: InputSpec, where: str) -> Array:
         if raw:
-            return binary.from_bytes(memoryview(raw[index]), spec.datatype, tensor.shape, where)
-        return _typed(tensor, spec.datatype, where)
+            return binary.from_bytes(memoryview(raw[index]), spec.datatype, head.shape, where)
+        return _typed(tensors[index].contents, head, where)
 
-    return slot.spec.arrays_from(message.inputs, content, model, max_rows)
+    return slot.spec.arrays_from(heads, content, model, max_rows)
 
 
-def _typed(tensor: Any, datatype: str, where: str) -> Array:
+def _head(tensor: Any, is_raw: bool, model: str) -> InputTensor:
+    head = InputTensor(tensor.name, list(tensor.shape), tensor.datatype)
+    if head.shape and min(head.shape) < 0:
+        raise BadRequest(f"Input '{head.name}' of model '{model}': the shape {head.shape} has a size below 0.")
+    if is_raw and tensor.HasField("contents"):
+        raise BadRequest(f"Input '{head.name}' of model '{model}' has contents beside raw_input_contents. Send all tensors in one of the two ways.")
+    return head
+
+
+def _refuse_shared(tensors: list[Any]) -> None:
+    """Refuse a tensor that lies in shared memory; only one without its bytes in the message can."""
+    if any("shared_memory_region" in tensor.parameters for tensor in tensors):
+        raise Unsupported("Shared memory is not supported. Send tensors in the request's body.")
+
+
+def _typed(contents: Any, head: InputTensor, where: str) -> Array:
     """Read ``contents``, which are flat and row-major."""
+    datatype, shape = head.datatype, head.shape
     field = _FIELD_OF.get(datatype)
     if field is None:
         raise BadRequest(f"{where}: {datatype} has no typed contents. Send raw_input_contents.")
-    values = list(getattr(tensor.contents, field))
-    count = int(np.prod(tensor.shape, dtype=object)) if tensor.shape else 1
-    if len(values) != count:
-        raise BadRequest(f"{where}: the shape {list(tensor.shape)} has {count} values, {field} has {len(values)}.")
+    values = list(getattr(contents, field))
+    if len(values) != math.prod(shape):
+        raise BadRequest(f"{where}: the shape {shape} has {math.prod(shape)} values, {field} has {len(values)}.")
     if datatype == "BYTES":
         values = [_text(value, index, where) for index, value in enumerate(values)]
     try:
-        return np.array(values, dtype=NUMPY_OF[datatype]).reshape(tuple(tensor.shape))
+        return np.array(values, dtype=NUMPY_OF[datatype]).reshape(shape)
     except OverflowError as error:
         raise BadRequest(f"{where}: a value does not fit {datatype}: {error}.") from None
 
