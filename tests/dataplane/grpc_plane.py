@@ -35,7 +35,7 @@ class GrpcPlane(Plane):
         changes = {"SIGNALBOX_VAR_DIR": str(self.var_dir), "DATABASE_URL": self.database_url, "SIGNALBOX_CONSOLE_PORT": NO_CONSOLE, **dict(self.changes)}
         with (self.var_dir / "dataplane.log").open("ab") as log:
             self.process = subprocess.Popen(arguments, cwd=ROOT, env=os.environ | changes, stdout=log, stderr=log)
-        wait_for(self.is_ready, f"readiness; its log: {self.var_dir}/dataplane.log")
+        wait_for(self.is_ready, f"readiness; its log: {self.var_dir}/dataplane.log", timeout_s=40)
         return self
 
     def is_ready(self) -> bool:

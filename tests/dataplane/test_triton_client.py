@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import httpx
+import ml_dtypes
 import numpy as np
 import pytest
 import tritonclient.http as triton
@@ -144,7 +145,7 @@ def test_bodies_made_and_read_by_the_client_without_a_connection(standing: Plane
 
 def test_bf16_is_refused_by_its_name(client: Any) -> None:
     tensor = triton.InferInput("input", [1, 3], "BF16")
-    tensor.set_data_from_numpy(np.ones((1, 3), np.float32), binary_data=True)
+    tensor.set_data_from_numpy(np.ones((1, 3), ml_dtypes.bfloat16), binary_data=True)
     with pytest.raises(InferenceServerException, match="inference input 'input' data-type is 'BF16', but model 'sum' expects 'FP32'"):
         client.infer("sum", [tensor], headers=dict(HEADERS))
 
