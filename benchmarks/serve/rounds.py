@@ -38,10 +38,9 @@ def measure(model: BenchModel, ours: Ours, plan: Plan, folder: Path, *, variants
     floor = ours.floor_case(model)
     await_answer(floor, [])
     done = _fast(floor, model, ours, plan, folder)
-    if variants:
-        wanted = [case for case in ours.variants(model) if plan.wants(case.name)]
-        _alternate(floor, _answering(wanted, model), plan.variant_rounds, plan.seconds, folder)
-        done[2:2] = wanted
+    wanted = [case for case in ours.variants(model, every=variants) if plan.wants(case.name)]
+    _alternate(floor, _answering(wanted, model), plan.variant_rounds, plan.seconds, folder)
+    done[2:2] = wanted
     for peer in SLOW:
         if plan.wants(peer.name):
             done.append(_slow(floor, peer, model, plan, folder))

@@ -22,11 +22,12 @@ from benchmarks.serve.processes import PROCESSES, ROOT, spawn_sharing
 from core.digests import artifact_path, digest_of
 from core.embedded import child, postgres
 from serving import table as route_table
-from serving.table import BuildEntry, EndpointEntry, KeyEntry, RouteTable, SlotEntry
+from serving.table import BuildEntry, CachePolicy, EndpointEntry, KeyEntry, RouteTable, SlotEntry
 
 KEY = generate()
 HEADERS = {"Authorization": f"Bearer {text_of(KEY)}", "Content-Type": "application/json"}
 DURABLE, UNLOGGED = "-durable", "-unlogged"
+CACHED = "-cached"
 """What the names of the endpoints with a log policy of their own end with."""
 
 
@@ -69,7 +70,7 @@ def publish(place: Home, models: Sequence[BenchModel], policy: str) -> None:
 
 
 def table_of(models: Sequence[BenchModel], policy: str) -> RouteTable:
-    """Put every model behind an endpoint of its name, a durable one, and one without a log."""
+    """Put every model behind an endpoint of its name, a durable one, one without a log, and one with an answer cache."""
     endpoints: list[EndpointEntry] = []
     builds: list[BuildEntry] = []
     for model in models:
@@ -78,6 +79,8 @@ def table_of(models: Sequence[BenchModel], policy: str) -> RouteTable:
         slot = SlotEntry(name="blue", build_digest=digest, model=model.name, version=1, weight=100, live=True)
         for name, log_policy in ((model.name, policy), (model.name + DURABLE, "durable"), (model.name + UNLOGGED, "off")):
             endpoints.append(EndpointEntry(id=name, name=name, revision=1, slots=(slot,), log_policy=log_policy))
+        name = model.name + CACHED
+        endpoints.append(EndpointEntry(id=name, name=name, revision=1, slots=(slot,), log_policy=policy, cache=CachePolicy(ttl_s=3600)))
     key = KeyEntry(id=KEY.id, secret_digest=secret_digest(KEY.secret), name="bench", scopes=("predict",))
     return RouteTable(revision=1, published_at=time.time(), endpoints=tuple(endpoints), builds=tuple(builds), keys=(key,))
 
@@ -131,9 +134,13 @@ class Ours:
     def case(self, model: BenchModel) -> Case:
         return Case("Signalbox", self.box, self._json(model.name, model))
 
-    def variants(self, model: BenchModel) -> list[Case]:
-        """Give the other ways of asking Signalbox for the same."""
+    def variants(self, model: BenchModel, *, every: bool) -> list[Case]:
+        """Give the other ways of asking Signalbox for the same: a hit of the answer cache, and with ``every`` the rest."""
+        hit = Case("Signalbox, cache hit", self.box, self._json(model.name + CACHED, model))
+        if not every:
+            return [hit]
         return [
+            hit,
             Case("Signalbox, `durable` log", self.box, self._json(model.name + DURABLE, model)),
             Case("Signalbox, binary tensors", self.box, _binary(model)),
             Case("Signalbox, `--plain-asgi`", self.plain, self._json(model.name, model)),
