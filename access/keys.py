@@ -1,11 +1,12 @@
-"""API keys: issued once, kept as a digest, revoked for good; and the actor of a key."""
+"""API keys: issued once, kept as a digest, limited, revoked for good; and the actor of a key."""
 
 from __future__ import annotations
 
 import hmac
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 from django.db import transaction
 
@@ -13,6 +14,7 @@ from access import audit
 from access.actors import EVERYTHING, Actor
 from access.errors import KeyNotValid, NameNotAllowed
 from access.key_format import generate, parse, secret_digest, text_of
+from access.limits import checked_key_limits
 from access.models import ApiKey, Person, Scope
 from access.permissions import require
 from access.rights import RIGHTS_OF_ROLE, RIGHTS_OF_SCOPE, Right
@@ -37,14 +39,23 @@ class IssuedKey:
         return f"IssuedKey({self.key.id})"
 
 
-def create_key(*, actor: Actor, name: str, scopes: Iterable[str], endpoints: Iterable[str] = (), expires_at: datetime | None = None) -> IssuedKey:
-    """Issue a key that may do what ``scopes`` say, on ``endpoints`` (none named: on all), until ``expires_at``.
+def create_key(
+    *,
+    actor: Actor,
+    name: str,
+    scopes: Iterable[str],
+    endpoints: Iterable[str] = (),
+    expires_at: datetime | None = None,
+    limits: Mapping[str, Any] | None = None,
+) -> IssuedKey:
+    """Issue a key that may do what ``scopes`` say, on ``endpoints`` (none named: on all), until ``expires_at``, within ``limits``.
 
-    Raises NameNotAllowed, Unprocessable (no scope, an unknown one, or an expiry in the past).
+    Raises NameNotAllowed, Unprocessable (no scope, an unknown one, or an expiry in the past), Invalid (a wrong limit).
     """
     require(actor, Right.KEY_MANAGE)
     scopes, endpoints = sorted(set(scopes)), sorted(set(endpoints))
     _check(name, scopes, expires_at)
+    kept = checked_key_limits(limits or {})
     parts = generate()
     with transaction.atomic():
         key = ApiKey.objects.create(
@@ -55,19 +66,38 @@ def create_key(*, actor: Actor, name: str, scopes: Iterable[str], endpoints: Ite
             endpoints=endpoints,
             owner_id=int(actor.id.removeprefix("person:")) if actor.kind == "person" else None,
             expires_at=expires_at,
+            limits=kept,
         )
-        _record(actor, "create", key, after={"scopes": scopes, "endpoints": endpoints, "expires_at": expires_at.isoformat() if expires_at else None})
+        expiry = expires_at.isoformat() if expires_at else None
+        _record(actor, "create", key, after={"scopes": scopes, "endpoints": endpoints, "expires_at": expiry, "limits": kept})
         _announce()
     return IssuedKey(key, text_of(parts))
+
+
+def limit_key(*, actor: Actor, key_id: str, limits: Mapping[str, Any], reason: str = "") -> ApiKey:
+    """Set the named limits of a key, 0 taking one away; those that are not named stay, also when two people change others at once.
+
+    Limits that stay as they are write nothing. Raises NotFound, Unprocessable (the key is revoked), Invalid (a wrong limit).
+    """
+    require(actor, Right.KEY_MANAGE)
+    with transaction.atomic():
+        key = _locked(key_id)
+        if key.revoked_at is not None:
+            raise Unprocessable(f"The key {key.name} is revoked: it answers nobody any more. Nothing was changed.")
+        before, after = key.limits, checked_key_limits({**key.limits, **limits})
+        if after != before:
+            key.limits = after
+            key.save(update_fields=["limits"])
+            _record(actor, "limit", key, before={"limits": before}, after={"limits": after}, reason=reason)
+            _announce()
+    return key
 
 
 def revoke_key(*, actor: Actor, key_id: str, reason: str = "") -> ApiKey:
     """End a key for good; one that is revoked already is given back as it is. Raises NotFound."""
     require(actor, Right.KEY_MANAGE)
     with transaction.atomic():
-        key = ApiKey.objects.select_for_update().filter(id=key_id).first()
-        if key is None:
-            raise NotFound(f"There is no API key {key_id}.")
+        key = _locked(key_id)
         if key.revoked_at is None:
             _revoke(actor, key, reason)
             _announce()
@@ -130,6 +160,13 @@ def _rights_of_scopes(key: ApiKey) -> frozenset[Right]:
     return frozenset[Right]().union(*(RIGHTS_OF_SCOPE[scope] for scope in key.scopes))
 
 
+def _locked(key_id: str) -> ApiKey:
+    key = ApiKey.objects.select_for_update().filter(id=key_id).first()
+    if key is None:
+        raise NotFound(f"There is no API key {key_id}.")
+    return key
+
+
 def _check(name: str, scopes: list[str], expires_at: datetime | None) -> None:
     if not 1 <= len(name.strip()) <= 100 or not name.isprintable():
         raise NameNotAllowed("A key needs a name of 1 to 100 printable characters that says what uses it.")
@@ -157,8 +194,8 @@ def _revoke(actor: Actor, key: ApiKey, reason: str) -> None:
     _record(actor, "revoke", key, after={"revoked_at": key.revoked_at.isoformat()}, reason=reason)
 
 
-def _record(actor: Actor, verb: str, key: ApiKey, *, after: dict[str, object], reason: str = "") -> None:
-    audit.record(actor=actor, verb=verb, subject_kind="key", subject_name=str(key), after=after, reason=reason)
+def _record(actor: Actor, verb: str, key: ApiKey, *, after: dict[str, object], before: dict[str, object] | None = None, reason: str = "") -> None:
+    audit.record(actor=actor, verb=verb, subject_kind="key", subject_name=str(key), before=before, after=after, reason=reason)
 
 
 def _announce() -> None:

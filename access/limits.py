@@ -45,7 +45,8 @@ def checked_key_limits(limits: Mapping[str, Any]) -> dict[str, Any]:
         raise Invalid(f"The key's limits cannot be read: {error}. Nothing was changed.", field="limits") from error
     for name, most in _MOST.items():
         if not 0 <= document[name] <= most:
-            raise Invalid(f"The limit {name} is {document[name]:g}; it must lie between 0, which is no limit, and {most}. Nothing was changed.", field="limits")
+            value = str(document[name])[:24]
+            raise Invalid(f"The limit {name} is {value}; it must lie between 0, which is no limit, and {most}. Nothing was changed.", field="limits")
     if document["burst"] and not document["requests_per_s"]:
         raise Invalid("A burst needs a rate: set requests_per_s too. Nothing was changed.", field="limits")
     return {name: value for name, value in document.items() if value}

@@ -55,6 +55,7 @@ app.conf.beat_schedule = {
     "sweep-jobs": _every(5.0, "core.tasks.sweep"),
     "collect-leftovers": _every(300.0, "registry.tasks.collect_leftovers"),
     "roll-up-traffic": _every(60.0, "serving.tasks.roll_up_traffic"),
+    "roll-up-key-usage": _every(86_400.0, "serving.tasks.roll_up_usage"),
     "delete-old-predictions": _every(3600.0, "serving.tasks.delete_old"),
     "compact-log": _every(60.0, "serving.tasks.compact_log"),
     "profile": _every(15.0, "monitoring.tasks.profile"),

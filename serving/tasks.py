@@ -5,7 +5,7 @@ from __future__ import annotations
 from celery import shared_task
 
 from core import jobs
-from serving import compact, roll_up
+from serving import compact, roll_up, roll_up_usage
 from serving import delete_old as old
 from serving import seal as sealing
 
@@ -36,3 +36,9 @@ def seal(job_id: str) -> None:
 def compact_log() -> None:
     """Every minute: small segments of the prediction log are put together."""
     compact.compact_log()
+
+
+@shared_task(name="serving.tasks.roll_up_usage")
+def roll_up_key_usage() -> None:
+    """Every day: what processes counted for keys on days long ended becomes one row per key and day."""
+    roll_up_usage.roll_up_usage()

@@ -53,13 +53,32 @@ class PersonChange(serializers.Serializer[Any]):
     reason = serializers.CharField(required=False, default="", allow_blank=True, max_length=500)
 
 
+class KeyLimitsFields(serializers.Serializer[Any]):
+    """What a key may use at most. A limit that is not there does not hold; 0 takes one away."""
+
+    requests_per_s = serializers.FloatField(required=False, min_value=0, help_text="Over all endpoints and processes; beyond it 429.")
+    burst = serializers.IntegerField(required=False, min_value=0, help_text="Requests that may come at once; by default those of a second.")
+    max_rows = serializers.IntegerField(required=False, min_value=0, help_text="Rows per request; beyond it 413.")
+    max_concurrency = serializers.IntegerField(required=False, min_value=0, help_text="Requests at once, per process; beyond it 503.")
+    rows_per_day = serializers.IntegerField(required=False, min_value=0, help_text="A day ends at midnight UTC.")
+    rows_in_all = serializers.IntegerField(required=False, min_value=0, help_text="From the first request of the key on.")
+
+
+@extend_schema_field(KeyLimitsFields)
+class LimitsField(serializers.DictField):
+    """The limits of a key as they come; the verb reads them strictly and names what is wrong."""
+
+    child = serializers.JSONField()
+
+
 class KeyOut(serializers.ModelSerializer[ApiKey]):
     owner = serializers.SerializerMethodField(allow_null=True)
     state = serializers.SerializerMethodField()
+    limits = LimitsField()
 
     class Meta:
         model = ApiKey
-        fields = ["id", "name", "scopes", "endpoints", "owner", "state", "created_at", "expires_at", "revoked_at"]
+        fields = ["id", "name", "scopes", "endpoints", "limits", "owner", "state", "created_at", "expires_at", "revoked_at"]
 
     def get_owner(self, key: ApiKey) -> str | None:
         return key.owner.username if key.owner else None
@@ -74,6 +93,12 @@ class KeyIn(serializers.Serializer[Any]):
     scopes = serializers.ListField(child=serializers.ChoiceField(choices=Scope.choices), allow_empty=False)
     endpoints = serializers.ListField(child=serializers.CharField(max_length=100), default=list, help_text="Empty: every endpoint.")
     expires_at = serializers.DateTimeField(required=False, allow_null=True, default=None)
+    limits = LimitsField(default=dict)
+
+
+class KeyChange(serializers.Serializer[Any]):
+    limits = LimitsField(help_text="Those that are named are set, 0 taking one away; the others stay.")
+    reason = serializers.CharField(required=False, default="", allow_blank=True, max_length=500)
 
 
 class KeyIssued(KeyOut):

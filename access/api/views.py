@@ -50,6 +50,11 @@ class KeyView(APIView):
     def get(self, request: Request, key_id: str) -> Response:
         return Response(serializers.KeyOut(queries.key_with_id(key_id)).data)
 
+    @extend_schema(request=serializers.KeyChange, responses=serializers.KeyOut, summary="Limit an API key", tags=["access"])
+    def patch(self, request: Request, key_id: str) -> Response:
+        key = keys.limit_key(actor=request_actor(request), key_id=key_id, **body_of(request, serializers.KeyChange))
+        return Response(serializers.KeyOut(key).data)
+
     @extend_schema(responses={204: None}, summary="Revoke an API key", tags=["access"])
     def delete(self, request: Request, key_id: str) -> Response:
         keys.revoke_key(actor=request_actor(request), key_id=key_id)

@@ -15,6 +15,7 @@ from rest_framework.views import APIView
 from access.api.bodies import parameters_of
 from access.api.paging import PARAMETERS, answer, cursor_and_limit, paged
 from access.api.permissions import reading_needs
+from access.queries import key_with_id
 from access.requests import request_actor
 from access.rights import Right
 from core.paging import Page
@@ -125,6 +126,17 @@ class PredictionsExportView(APIView):
         form = asked.pop("format") or ("parquet" if isinstance(request.accepted_renderer, _ParquetRenderer) else "csv")
         export = export_predictions(actor=request_actor(request), endpoint=name, filters=queries.PredictionFilters(**asked), form=form)
         return download_of(export)
+
+
+class KeyUsageView(APIView):
+    permission_classes = reading_needs(Right.KEY_MANAGE)
+
+    @extend_schema(operation_id="get_key_usage", responses=serializers.KeyUsed, summary="What an API key has used", tags=_TAGS)
+    def get(self, request: Request, key_id: str) -> Response:
+        key, use = key_with_id(key_id), queries.usage_of(key_id)
+        today = {"requests": use.today.requests, "rows": use.today.rows, "budget_rows": key.limits.get("rows_per_day")}
+        in_all = {"requests": use.in_all.requests, "rows": use.in_all.rows, "budget_rows": key.limits.get("rows_in_all")}
+        return Response(serializers.KeyUsed({"key_id": key.id, "today": today, "in_all": in_all, "days": use.days}).data)
 
 
 class SystemView(APIView):

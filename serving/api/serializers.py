@@ -5,7 +5,19 @@ from __future__ import annotations
 from typing import Any
 
 from rest_framework import serializers
-from rest_framework.serializers import BooleanField, CharField, ChoiceField, DateTimeField, DictField, FloatField, IntegerField, JSONField, ListField, UUIDField
+from rest_framework.serializers import (
+    BooleanField,
+    CharField,
+    ChoiceField,
+    DateField,
+    DateTimeField,
+    DictField,
+    FloatField,
+    IntegerField,
+    JSONField,
+    ListField,
+    UUIDField,
+)
 
 from serving.models import Endpoint
 from serving.queries.traffic import WINDOWS
@@ -185,6 +197,29 @@ class LedgerRow(serializers.Serializer[Any]):
     restores = IntegerField(allow_null=True)
     table_revision = IntegerField()
     at = DateTimeField()
+
+
+class KeyBudget(serializers.Serializer[Any]):
+    """What was used, beside the budget; null where there is none."""
+
+    requests = IntegerField()
+    rows = IntegerField()
+    budget_rows = IntegerField(allow_null=True)
+
+
+class KeyDay(serializers.Serializer[Any]):
+    day = DateField()
+    requests = IntegerField()
+    rows = IntegerField()
+
+
+class KeyUsed(serializers.Serializer[Any]):
+    """Answered requests and their rows. ``days``: those of the last 30 (UTC) on which the key was used, newest first."""
+
+    key_id = CharField()
+    today = KeyBudget()
+    in_all = KeyBudget()
+    days = KeyDay(many=True)
 
 
 class SearchIn(serializers.Serializer[Any]):

@@ -21,5 +21,6 @@ urlpatterns = [
     path("endpoints/<str:name>/predictions/", reads.PredictionsView.as_view(), name="api-endpoint-predictions"),
     path("endpoints/<str:name>/predictions/export/", reads.PredictionsExportView.as_view(), name="api-endpoint-predictions-export"),
     path("endpoints/<str:name>/predictions/<uuid:prediction_id>/", reads.PredictionView.as_view(), name="api-endpoint-prediction"),
+    path("keys/<str:key_id>/usage/", reads.KeyUsageView.as_view(), name="api-key-usage"),
     path("system/", reads.SystemView.as_view(), name="api-system"),
 ]

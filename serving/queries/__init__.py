@@ -12,6 +12,7 @@ from serving.queries.endpoints import (
     roll_back_target,
     state_at,
 )
+from serving.queries.key_usage import KeyUse, usage_of, usage_of_each
 from serving.queries.predictions import Prediction, PredictionDetail, PredictionFilters, PredictionsPage, prediction, predictions_page
 from serving.queries.system import ProcessState, SystemState, processes, system_state
 from serving.queries.traffic import TrafficSeries, TrafficSummary, slots_since, traffic_now, traffic_series, traffic_summary
@@ -19,6 +20,7 @@ from serving.queries.traffic import TrafficSeries, TrafficSummary, slots_since, 
 __all__ = [
     "EndpointDetail",
     "EndpointRow",
+    "KeyUse",
     "LedgerRow",
     "Prediction",
     "PredictionDetail",
@@ -43,4 +45,6 @@ __all__ = [
     "traffic_now",
     "traffic_series",
     "traffic_summary",
+    "usage_of",
+    "usage_of_each",
 ]

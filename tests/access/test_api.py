@@ -68,6 +68,43 @@ def test_issues_lists_and_revokes_a_key(api):
     assert [len(api.get(f"/api/v1/keys/?state={state}").json()["results"]) for state in ("open", "expired", "revoked")] == [1, 0, 1]
 
 
+def test_issues_and_changes_limits(api):
+    body = {"name": "scorer", "scopes": ["predict"], "limits": {"requests_per_s": 2.5, "rows_per_day": 50_000, "max_rows": 0}}
+    issued = api.post("/api/v1/keys/", body, content_type="application/json").json()
+    address = f"/api/v1/keys/{issued['id']}/"
+    assert issued["limits"] == {"requests_per_s": 2.5, "rows_per_day": 50_000}
+    change = {"limits": {"rows_per_day": 0, "burst": 5}, "reason": "they pay for more"}
+    answer = api.patch(address, change, content_type="application/json")
+    assert (answer.status_code, answer.json()["limits"]) == (200, {"requests_per_s": 2.5, "burst": 5})
+    assert api.get(address).json()["limits"] == api.get("/api/v1/keys/?q=scorer").json()["results"][0]["limits"] == {"requests_per_s": 2.5, "burst": 5}
+    assert AuditEntry.objects.get(verb="limit").reason == "they pay for more"
+    assert api.patch("/api/v1/keys/nope/", change, content_type="application/json").status_code == 404
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "named"),
+    [
+        ({}, 400, "limits"),
+        ({"limits": {"colour": 1}}, 400, "no limit 'colour'"),
+        ({"limits": {"rows_per_day": "many"}}, 400, "rows_per_day"),
+        ({"limits": {"rows_per_day": -1}}, 400, "rows_per_day is -1"),
+        ({"limits": {"rows_in_all": 10**400}}, 400, "rows_in_all"),
+        ({"limits": {"burst": 5}}, 400, "A burst needs a rate"),
+        ({"limits": [5]}, 400, "limits"),
+        ({"limits": {"rows_per_day": None}}, 400, "rows_per_day"),
+        ({"limits": {}, "name": "other"}, 400, "name"),
+    ],
+)
+def test_refuses_wrong_limits_and_changes_nothing(api, body, status, named):
+    key = api.post("/api/v1/keys/", {"name": "scorer", "scopes": ["predict"], "limits": {"rows_per_day": 7}}, content_type="application/json").json()
+    answer = api.patch(f"/api/v1/keys/{key['id']}/", body, content_type="application/json")
+    assert (answer.status_code, named in answer.content.decode()) == (status, True)
+    assert ApiKey.objects.get(id=key["id"]).limits == {"rows_per_day": 7}
+    if body:
+        refused = api.post("/api/v1/keys/", {"name": "second", "scopes": ["predict"], "colour": 1, **body}, content_type="application/json")
+        assert (refused.status_code, ApiKey.objects.count()) == (400, 2)
+
+
 def test_names_every_wrong_field(api):
     answer = api.post("/api/v1/keys/", {"scopes": ["root"], "colour": "red"}, content_type="application/json")
     body = answer.json()

@@ -8,11 +8,12 @@ import pytest
 
 from access import keys
 from access.errors import KeyNotValid, NameNotAllowed
-from access.keys import actor_of_key, create_key, revoke_key
+from access.keys import actor_of_key, create_key, limit_key, revoke_key
 from access.models import ApiKey, AuditEntry
 from access.rights import READ_RIGHTS, Right
 from core.clock import now
-from core.errors import Forbidden, NotFound, Unprocessable
+from core.errors import Forbidden, Invalid, NotFound, Unprocessable
+from tests.at_once import at_once
 
 
 def test_shows_the_key_once_and_keeps_only_its_digest(admin):
@@ -74,7 +75,9 @@ def test_lets_only_an_admin_issue_and_revoke(request, admin, who):
         create_key(actor=actor, name="mine", scopes=["admin"])
     with pytest.raises(Forbidden):
         revoke_key(actor=actor, key_id=issued.key.id)
-    assert ApiKey.objects.get().revoked_at is None
+    with pytest.raises(Forbidden):
+        limit_key(actor=actor, key_id=issued.key.id, limits={"max_rows": 1})
+    assert (ApiKey.objects.get().revoked_at, ApiKey.objects.get().limits) == (None, {})
     assert AuditEntry.objects.count() == 1
 
 
@@ -86,6 +89,7 @@ def test_lets_only_an_admin_issue_and_revoke(request, admin, who):
         ({"scopes": []}, Unprocessable),
         ({"scopes": ["predict", "root"]}, Unprocessable),
         ({"expires_at": now() - timedelta(days=1)}, Unprocessable),
+        ({"limits": {"burst": 5}}, Invalid),
     ],
 )
 def test_issues_nothing_when_something_is_wrong(admin, changes, error):
@@ -114,3 +118,54 @@ def test_tells_whoever_holds_keys_in_memory(admin, monkeypatch):
     revoke_key(actor=admin, key_id=issued.key.id)
     revoke_key(actor=admin, key_id=issued.key.id)
     assert told == [1, 0]
+
+
+def test_sets_the_named_limits_and_audits_from_and_to(admin):
+    first = {"requests_per_s": 10.0, "burst": 20}
+    issued = create_key(actor=admin, name="scorer", scopes=["predict"], limits={"requests_per_s": 10, "burst": 20, "max_rows": 0})
+    assert (issued.key.limits, AuditEntry.objects.values_list("after__limits", flat=True).get()) == (first, first)
+    key = limit_key(actor=admin, key_id=issued.key.id, limits={"burst": 0, "rows_per_day": 500}, reason="trial")
+    assert key.limits == ApiKey.objects.get().limits == {"requests_per_s": 10.0, "rows_per_day": 500}
+    entry = AuditEntry.objects.get(verb="limit")
+    assert (entry.before, entry.after, entry.reason) == ({"limits": first}, {"limits": key.limits}, "trial")
+
+
+def test_limits_that_stay_write_and_announce_nothing(admin, monkeypatch):
+    issued = create_key(actor=admin, name="scorer", scopes=["predict"], limits={"rows_per_day": 500})
+    told: list[dict[str, int]] = []
+    monkeypatch.setattr(keys, "on_keys_changed", [lambda: told.append(ApiKey.objects.get().limits)])
+    limit_key(actor=admin, key_id=issued.key.id, limits={"rows_per_day": 500, "max_rows": 0})
+    assert (told, AuditEntry.objects.filter(verb="limit").count()) == ([], 0)
+    limit_key(actor=admin, key_id=issued.key.id, limits={"rows_per_day": 501})
+    assert told == [{"rows_per_day": 501}]
+
+
+def test_limits_no_revoked_and_no_unknown_key(admin):
+    issued = create_key(actor=admin, name="scorer", scopes=["predict"])
+    revoke_key(actor=admin, key_id=issued.key.id)
+    with pytest.raises(Unprocessable, match="scorer is revoked"):
+        limit_key(actor=admin, key_id=issued.key.id, limits={"max_rows": 1})
+    with pytest.raises(NotFound):
+        limit_key(actor=admin, key_id="nope", limits={"max_rows": 1})
+    assert (ApiKey.objects.get().limits, AuditEntry.objects.filter(verb="limit").count()) == ({}, 0)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_of_many_who_limit_a_key_at_once_none_undoes_another(admin):
+    key = create_key(actor=admin, name="scorer", scopes=["predict"]).key
+    wanted = {"max_rows": 100, "max_concurrency": 4, "rows_per_day": 500, "rows_in_all": 9_000}
+    results = at_once(*[lambda one=one: limit_key(actor=admin, key_id=key.id, limits=dict([one])) for one in wanted.items()] * 2)
+    assert [result for result in results if isinstance(result, Exception)] == []
+    assert ApiKey.objects.get().limits == wanted
+    chain = list(AuditEntry.objects.filter(verb="limit").order_by("id").values_list("before", "after"))
+    assert len(chain) == 4
+    assert {str(after) for _, after in chain} - {str(before) for before, _ in chain} == {str({"limits": ApiKey.objects.get().limits})}
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_key_that_is_revoked_meanwhile_is_limited_before_or_not_at_all(admin):
+    key = create_key(actor=admin, name="scorer", scopes=["predict"]).key
+    limited, _ = at_once(lambda: limit_key(actor=admin, key_id=key.id, limits={"max_rows": 1}), lambda: revoke_key(actor=admin, key_id=key.id))
+    row = ApiKey.objects.get()
+    assert row.revoked_at is not None
+    assert row.limits == ({} if isinstance(limited, Unprocessable) else {"max_rows": 1})

@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from threading import Barrier
 from typing import Any
 
 import pytest
-from django.db import connection
 
-from core.errors import SignalboxError
 from serving.create_endpoint import create_endpoint
 from serving.deploy import deploy
 from serving.errors import Overtaken
@@ -18,26 +14,10 @@ from serving.models import Endpoint, LedgerEntry, PublishedTable
 from serving.promote import promote
 from serving.roll_back import roll_back
 from serving.split import split
+from tests.at_once import at_once
 from tests.serving.conftest import make_version, newest_table, shares, summaries
 
 NAME = "churn-scorer"
-
-
-def at_once(*calls: Callable[[], Any]) -> list[Any]:
-    """Run the calls in threads that start together; gives what each returned or raised."""
-    barrier = Barrier(len(calls))
-
-    def run(call: Callable[[], Any]) -> Any:
-        try:
-            barrier.wait()
-            return call()
-        except SignalboxError as error:
-            return error
-        finally:
-            connection.close()
-
-    with ThreadPoolExecutor(len(calls)) as threads:
-        return list(threads.map(run, calls))
 
 
 @pytest.fixture
