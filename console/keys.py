@@ -1,7 +1,8 @@
-"""API keys: the list, creating one (its text is shown once), revoking one."""
+"""API keys: the list with what each has used, creating one (its text is shown once), limiting one, revoking one."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import UTC, date, datetime, time
 from typing import Any
 
@@ -12,16 +13,19 @@ from django.urls import reverse
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_http_methods
 
-from access.keys import create_key, revoke_key
+from access.keys import create_key, limit_key, revoke_key
 from access.models import ApiKey, Scope
 from access.permissions import require
 from access.queries import key_with_id, keys_page, state_of
 from access.requests import request_actor
 from access.rights import Right
 from console.answers import answer, done, page
+from console.key_limits import LIMITS, Limit, read_limits, shares_of, short_of
 from core.errors import Invalid, Unprocessable
 from serving.models import Endpoint
+from serving.queries import usage_of, usage_of_each
 
+DAYS_SHOWN = 7
 SCOPE_TEXTS = {
     Scope.PREDICT: "Send predictions",
     Scope.READ: "Read models, endpoints, predictions and the audit log",
@@ -43,7 +47,14 @@ def keys(request: HttpRequest) -> HttpResponse:
         return _show(request, {"typed": {"scopes": [Scope.PREDICT], "endpoints": []}})
     typed = _typed(request)
     try:
-        issued = create_key(actor=actor, name=typed["name"], scopes=typed["scopes"], endpoints=typed["endpoints"], expires_at=_expiry(typed["expires"]))
+        issued = create_key(
+            actor=actor,
+            name=typed["name"],
+            scopes=typed["scopes"],
+            endpoints=typed["endpoints"],
+            expires_at=_expiry(typed["expires"]),
+            limits=read_limits(typed["limits"]),
+        )
     except Invalid as refusal:
         return _show(request, {"typed": typed, "refusal": refusal, "open": True}, refusal.status)
     return _show(request, {"typed": {}, "issued": issued, "curl": _curl(issued.text, issued.key)}, 201)
@@ -63,19 +74,75 @@ def key_revoke(request: HttpRequest, key_id: str) -> HttpResponse:
     return done(request, f"The key {revoked.name} is revoked.", "keys")
 
 
-def _show(request: HttpRequest, context: dict[str, object], status: int = 200) -> HttpResponse:
+@page
+@require_http_methods(["GET", "HEAD", "POST"])
+def key_limits(request: HttpRequest, key_id: str) -> HttpResponse:
+    """Show the limits beside what was used on the last days, and on POST set them all."""
+    actor = request_actor(request)
+    require(actor, Right.KEY_MANAGE)
+    key = key_with_id(key_id)
+    typed: Mapping[str, Any] = key.limits
+    refusal: Invalid | None = None
+    if request.method == "POST":
+        typed = request.POST
+        try:
+            limit_key(actor=actor, key_id=key_id, limits=read_limits(typed), reason=typed.get("reason", "")[:500])
+        except Invalid as error:
+            refusal = error
+        else:
+            return done(request, f"The limits of {key.name} are kept. Every process has them within a second.", "keys")
+    use = usage_of(key_id)
+    context = {
+        "key": key,
+        "title": "Limit a key",
+        "crumbs": [("API keys", reverse("keys")), ("Limits", "")],
+        "limits": _fields(typed, "key"),
+        "reason": typed.get("reason", "") if refusal else "",
+        "refusal": refusal,
+        "shares": shares_of(key.limits, use),
+        "days": use.days[:DAYS_SHOWN],
+    }
+    return answer(request, "keys/limits.html", context, refusal.status if refusal else 200)
+
+
+def _show(request: HttpRequest, context: dict[str, Any], status: int = 200) -> HttpResponse:
     state = request.GET.get("state", "")
     found = keys_page(state=state, cursor=request.GET.get("cursor"))
-    rows = [(key, state_of(key)) for key in found.results]
+    uses = usage_of_each(found.results)
+    rows = [(key, state_of(key), short_of(key.limits), shares_of(key.limits, uses[key.id])) for key in found.results]
     scopes = [(scope.value, text) for scope, text in SCOPE_TEXTS.items()]
     endpoints = list(Endpoint.objects.order_by("name").values_list("name", flat=True)[:200])
-    facts = {"rows": rows, "next": found.next, "state": state, "scopes": scopes, "endpoint_names": endpoints}
+    typed_limits = context["typed"].get("limits", {})
+    facts = {
+        "rows": rows,
+        "next": found.next,
+        "state": state,
+        "scopes": scopes,
+        "endpoint_names": endpoints,
+        "limits": _fields(typed_limits, "new"),
+        "limits_typed": any(typed_limits.values()),
+    }
     return render(request, "keys/keys.html", facts | context, status=status)
 
 
 def _typed(request: HttpRequest) -> dict[str, Any]:
     data = request.POST
-    return {"name": data.get("name", "").strip(), "scopes": data.getlist("scopes"), "endpoints": data.getlist("endpoints"), "expires": data.get("expires", "")}
+    return {
+        "name": data.get("name", "").strip(),
+        "scopes": data.getlist("scopes"),
+        "endpoints": data.getlist("endpoints"),
+        "expires": data.get("expires", ""),
+        "limits": {limit.name: data.get(limit.name, "") for limit in LIMITS},
+    }
+
+
+def _fields(typed: Mapping[str, Any], anchor: str) -> list[tuple[Limit, str, Any]]:
+    """The fields of a form: each with its id and what is in it. Two forms of one page need different ids."""
+    return [(limit, f"{anchor}-{limit.name}", _shown(typed.get(limit.name, ""))) for limit in LIMITS]
+
+
+def _shown(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, float) and value < 1e6 else str(value)
 
 
 def _expiry(text: str) -> datetime | None:

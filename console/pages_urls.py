@@ -59,6 +59,7 @@ urlpatterns: list[URLPattern] = [
     path("audit/", audit.audit, name="audit"),
     path("audit/export/", audit.export, name="audit-export"),
     path("keys/", keys.keys, name="keys"),
+    path("keys/<str:key_id>/limits/", keys.key_limits, name="key-limits"),
     path("keys/<str:key_id>/revoke/", keys.key_revoke, name="key-revoke"),
     path("people/", people.people, name="people"),
     path("people/<str:username>/", people.person, name="person"),

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+from uuid import uuid4
+
 import pytest
 from playwright.sync_api import Browser, expect
 from pytest_django.live_server_helper import LiveServer
 
+from access.actors import Actor
+from access.keys import create_key
 from access.models import ApiKey, Person
 from core.clock import now
 from monitoring.models import Alert
 from registry.models import Version
 from registry.steps import at_first, step
-from serving.models import Endpoint
+from serving.models import Endpoint, KeyUsage
 from tests.browser.conftest import DESK, PHONE, OpenPage, overflow, violations
 
 PAGES = (
@@ -102,6 +107,34 @@ def test_a_key_is_revoked_in_a_dialog(open_page: OpenPage, churn_scorer: Endpoin
     page.get_by_role("button", name="Revoke the key").click()
     expect(page.locator("#toasts")).to_contain_text("The key billing is revoked.")
     assert ApiKey.objects.get().revoked_at is not None
+
+
+@pytest.mark.parametrize("dark", [False, True])
+@pytest.mark.parametrize("size", [DESK, PHONE])
+def test_a_key_is_limited_in_a_dialog_that_keeps_what_was_refused(
+    open_page: OpenPage, churn_scorer: Endpoint, admin: Actor, size: tuple[int, int], dark: bool
+) -> None:
+    limits = {"requests_per_s": 10, "burst": 20, "max_rows": 500, "rows_per_day": 50_000, "rows_in_all": 13_000}
+    key = create_key(actor=admin, name="billing", scopes=["predict"], limits=limits).key
+    for ago, rows in ((0, 12_400), (1, 300), (40, 400)):
+        KeyUsage.objects.create(key_id=key.id, day=now().date() - timedelta(days=ago), process=uuid4(), requests=40, rows=rows)
+    page = open_page("/keys/", role="admin", size=size, dark=dark)
+    expect(page.locator("tbody")).to_contain_text("12,400 of 50,000 rows today")
+    page.locator("details.drawer > summary").click()
+    page.locator("details.group > summary").click()
+    assert (violations(page), overflow(page)) == ([], 0)
+    page.get_by_role("link", name="Limits of billing").click()
+    expect(page.locator("#dialog")).to_contain_text("13,100 of 13,000 rows in all")
+    assert (violations(page), overflow(page)) == ([], 0)
+    page.locator("#dialog").get_by_label("Requests per second").fill("")
+    page.get_by_role("button", name="Save the limits").click()
+    expect(page.locator("#dialog .errors")).to_contain_text("A burst needs a rate")
+    page.locator("#dialog").get_by_label("Burst").fill("")
+    page.locator("#dialog").get_by_label("Rows in all").fill("20000")
+    page.get_by_role("button", name="Save the limits").click()
+    expect(page.locator("#toasts")).to_contain_text("The limits of billing are kept.")
+    expect(page.locator("tbody")).to_contain_text("13,100 of 20,000 rows in all")
+    assert ApiKey.objects.get().limits == {"max_rows": 500, "rows_per_day": 50_000, "rows_in_all": 20_000}
 
 
 def test_words_are_edited_in_a_dialog_that_keeps_what_was_refused(open_page: OpenPage, churn_scorer: Endpoint) -> None:

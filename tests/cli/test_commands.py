@@ -96,6 +96,22 @@ def test_issues_and_revokes_a_key(product: Product) -> None:
     assert product.command("models", SIGNALBOX_KEY=text).returncode == 1
 
 
+def test_limits_a_key_and_shows_what_it_has_used(product: Product) -> None:
+    made = _json(product, "keys", "create", "cli limited", "--scope", "predict", "--rate", "10", "--burst", "20", "--rows-per-day", "50000")
+    assert made["limits"] == {"requests_per_s": 10.0, "burst": 20, "rows_per_day": 50000}
+    limited = product.command("keys", "limit", made["id"], "--rows-per-day", "0", "--rows-in-all", "9000", "--reason", "a trial")
+    assert limited.stdout == f"{made['id']}: --rate 10  --burst 20  --rows-in-all 9000\n"
+    assert _json(product, "keys", "list")[0]["limits"] == {"requests_per_s": 10.0, "burst": 20, "rows_in_all": 9000}
+    used = _json(product, "keys", "usage", made["id"])
+    assert (used["today"], used["in_all"]) == ({"requests": 0, "rows": 0, "budget_rows": None}, {"requests": 0, "rows": 0, "budget_rows": 9000})
+    lines = [line.split() for line in product.command("keys", "usage", made["id"]).stdout.splitlines()]
+    assert lines == [["WHEN", "REQUESTS", "ROWS", "BUDGET"], ["today", "0", "0", "-"], ["in", "all", "0", "0", "9000"]]
+    assert product.command("keys", "limit", made["id"]).returncode == 2
+    assert product.command("keys", "limit", made["id"], "--rate", "0").returncode == 1
+    product.command("keys", "revoke", made["id"])
+    assert product.command("keys", "limit", made["id"], "--rate", "5").returncode == 3
+
+
 def test_doctor_finds_nothing_wrong(product: Product) -> None:
     findings = {finding["name"]: finding["state"] for finding in _json(product, "doctor")}
     assert {name: state for name, state in findings.items() if state == "bad"} == {}

@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import csv
 import io
+from datetime import date
+from typing import Any
+from uuid import uuid4
 
 import pytest
 from django.test import Client
 
 from access.actors import Actor
+from access.keys import create_key, revoke_key
 from access.models import ApiKey, AuditEntry, Grant, Person
 from access.people import create_person
 from access.sign_in import create_link
+from core.clock import now
+from serving.models import KeyUsage
 from tests.conftest import ClientOf
 
 
@@ -105,6 +111,63 @@ def test_revoking_asks_first(client_of: ClientOf) -> None:
     assert ApiKey.objects.get().revoked_at is None
     assert client.post(f"/keys/{key.id}/revoke/")["Location"] == "/keys/"
     assert ApiKey.objects.get().revoked_at is not None
+
+
+def test_a_new_key_has_the_limits_of_the_form_and_an_empty_field_is_none(client_of: ClientOf) -> None:
+    form = {"name": "billing", "scopes": ["predict"], "requests_per_s": "2.5", "burst": "5", "max_rows": "", "rows_per_day": "50000"}
+    assert client_of("admin").post("/keys/", form).status_code == 201
+    assert ApiKey.objects.get().limits == {"requests_per_s": 2.5, "burst": 5, "rows_per_day": 50_000}
+
+
+@pytest.mark.parametrize(("name", "value"), [("rows_per_day", "many"), ("burst", "5"), ("max_rows", "-1"), ("requests_per_s", "nan"), ("rows_in_all", "1e99")])
+def test_a_wrong_limit_issues_nothing_and_is_shown_again(client_of: ClientOf, name: str, value: str) -> None:
+    answer = client_of("admin").post("/keys/", {"name": "billing", "scopes": ["predict"], name: value})
+    html = answer.content.decode()
+    assert (answer.status_code in {400, 422}, 'role="alert"' in html, f'value="{value}"' in html) == (True, True, True)
+    assert '<details class="group" open>' in html
+    assert not ApiKey.objects.exists()
+
+
+def test_the_list_shows_limits_and_use_beside_the_budget_in_a_known_number_of_queries(
+    client_of: ClientOf, admin: Actor, django_assert_max_num_queries: Any
+) -> None:
+    client = client_of("admin")
+    limits = {"requests_per_s": 10, "burst": 20, "max_rows": 1, "rows_per_day": 50_000, "rows_in_all": 1_000_000}
+    keys = [create_key(actor=admin, name=f"billing {number}", scopes=["predict"], limits=limits).key for number in range(3)]
+    plain = create_key(actor=admin, name="plain", scopes=["predict"]).key
+    for key, process in [(keys[0].id, uuid4()), (keys[0].id, uuid4()), (plain.id, uuid4())]:
+        KeyUsage.objects.create(key_id=key, day=now().date(), process=process, requests=2, rows=6_200)
+    with django_assert_max_num_queries(12):
+        html = client.get("/keys/").content.decode()
+    assert [html.count(text) for text in (">12,400 of 50,000 rows today", ">12,400 of 1,000,000 rows in all", ">0 of 50,000 rows today")] == [1, 1, 2]
+    assert html.count("10/s, burst 20 · 1 row per request") == 3
+    assert html.count(">6,200 rows today<") == 1
+
+
+def test_limits_are_shown_with_the_last_days_and_changed_with_a_reason(client_of: ClientOf, admin: Actor) -> None:
+    client = client_of("admin")
+    key = create_key(actor=admin, name="billing", scopes=["predict"], limits={"requests_per_s": 10, "burst": 20}).key
+    KeyUsage.objects.create(key_id=key.id, day=date(2026, 1, 1), process=uuid4(), requests=2, rows=6_200)
+    KeyUsage.objects.create(key_id=key.id, day=now().date(), process=uuid4(), requests=3, rows=1_234)
+    html = client.get(f"/keys/{key.id}/limits/").content.decode()
+    assert [html.count(text) for text in ('value="10"', 'value="20"', ">1,234<", ">6,200<", "1,234 rows today")] == [1, 1, 1, 0, 1]
+    answer = client.post(f"/keys/{key.id}/limits/", {"requests_per_s": "", "burst": "", "rows_per_day": "500", "reason": "a trial"})
+    assert (answer.status_code, answer["Location"], ApiKey.objects.get().limits) == (302, "/keys/", {"rows_per_day": 500})
+    assert AuditEntry.objects.get(verb="limit").reason == "a trial"
+
+
+def test_wrong_limits_change_nothing_and_are_shown_again(client_of: ClientOf, admin: Actor) -> None:
+    client = client_of("admin")
+    key = create_key(actor=admin, name="billing", scopes=["predict"], limits={"rows_per_day": 7}).key
+    answer = client.post(f"/keys/{key.id}/limits/", {"burst": "5", "rows_per_day": "8", "reason": "why"})
+    html = answer.content.decode()
+    assert (answer.status_code, "A burst needs a rate" in html, 'value="8"' in html, 'value="why"' in html) == (400, True, True, True)
+    assert ApiKey.objects.get().limits == {"rows_per_day": 7}
+    revoke_key(actor=admin, key_id=key.id)
+    assert client.post(f"/keys/{key.id}/limits/", {"rows_per_day": "8"}).status_code == 422
+    assert "Save the limits" not in client.get(f"/keys/{key.id}/limits/").content.decode()
+    assert ApiKey.objects.get().limits == {"rows_per_day": 7}
+    assert client_of("operator").post(f"/keys/{key.id}/limits/", {"rows_per_day": "8"}).status_code == 403
 
 
 def test_operators_cannot_make_keys(client_of: ClientOf) -> None:
