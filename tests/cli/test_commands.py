@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
@@ -11,6 +14,14 @@ from sklearn.datasets import load_iris
 from sklearn.linear_model import LogisticRegression
 
 from tests.product import Product, run_command
+
+
+def _eventually(look: Callable[[], Any], enough: Callable[[Any], bool]) -> Any:
+    """Look until it is enough, half a minute at most; gives what was seen last."""
+    until = time.monotonic() + 30
+    while not enough(found := look()) and time.monotonic() < until:
+        time.sleep(0.2)
+    return found
 
 
 @pytest.fixture(scope="module")
@@ -110,6 +121,21 @@ def test_limits_a_key_and_shows_what_it_has_used(product: Product) -> None:
     assert product.command("keys", "limit", made["id"], "--rate", "0").returncode == 1
     product.command("keys", "revoke", made["id"])
     assert product.command("keys", "limit", made["id"], "--rate", "5").returncode == 3
+
+
+def test_a_limited_key_is_refused_beyond_its_budget_and_its_use_is_seen(product: Product, iris: Path) -> None:
+    name, two = "cli-budget", str(iris / "two.json")
+    product.command("create-endpoint", name)
+    product.command("deploy", name, "cli-iris", "1")
+    made = _json(product, "keys", "create", "cli budget", "--scope", "predict", "--rows-per-day", "3")
+    assert product.command("predict", name, two, SIGNALBOX_KEY=made["key"]).returncode == 0
+    refused = product.command("predict", name, two, SIGNALBOX_KEY=made["key"])
+    assert (refused.returncode, "3 rows of today" in refused.stderr) == (1, True)
+    used = _eventually(lambda: _json(product, "keys", "usage", made["id"]), lambda found: bool(found["days"]))
+    assert used["today"] == {"requests": 1, "rows": 2, "budget_rows": 3}
+    product.command("keys", "limit", made["id"], "--rows-per-day", "4")
+    _eventually(lambda: product.command("predict", name, two, SIGNALBOX_KEY=made["key"]).returncode, lambda code: code == 0)
+    assert product.command("predict", name, two, SIGNALBOX_KEY=made["key"]).returncode == 1
 
 
 def test_doctor_finds_nothing_wrong(product: Product) -> None:
