@@ -23,6 +23,8 @@ from serving.dataplane.protocol import bound_to
 logger = logging.getLogger(__name__)
 
 _KEEP_ALIVE_S = 75
+_FIRST_TABLE_S = 10.0
+"""After this a process without a table says itself that it is not ready."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,8 +43,15 @@ class _Server(uvicorn.Server):
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets=[])
+        await self._first_table()
         for sock in sockets or []:
             self.servers.append(Listener(sock, self._protocol, self.loop))  # type: ignore[arg-type]  # it has what uvicorn uses of a server
+
+    async def _first_table(self) -> None:
+        """Leave callers to the other processes, or in the socket's queue, until there is something to answer them from."""
+        until = self.loop.time() + _FIRST_TABLE_S
+        while not self.engine.is_ready and not self.should_exit and self.loop.time() < until:  # noqa: ASYNC110  # no hook in the engine's way for this once
+            await asyncio.sleep(0.02)
 
     def _protocol(self) -> asyncio.Protocol:
         protocol: asyncio.Protocol = self.config.http_protocol_class(  # type: ignore[call-arg]  # as uvicorn itself calls it
