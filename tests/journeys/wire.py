@@ -115,6 +115,12 @@ def processes(supervisor: int, word: str) -> list[int]:
     return [pid for pid in parents if descends(pid) and word in command_line(pid)]
 
 
+def children(supervisor: int) -> dict[int, str]:
+    """The processes that the supervisor itself has started, with their command lines; one that has just ended has none."""
+    pids = [int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit() and stat_parent(entry) == supervisor]
+    return {pid: command for pid in pids if (command := command_line(pid))}
+
+
 def stat_parent(entry: Path) -> int:
     try:
         return int((entry / "stat").read_text().rsplit(")", 1)[1].split()[1])
