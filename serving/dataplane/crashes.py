@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import itertools
+import logging
 import mmap
 import os
 import threading
@@ -18,11 +19,14 @@ from typing import BinaryIO
 
 from serving.dataplane.refusals import BornAt, Refusals
 
+logger = logging.getLogger(__name__)
+
 _PAGE = 4096
 _CELLS = 64
 """One per thread that runs builds, the first for the event loop's own."""
 _ENDING = _CELLS
 _DIGEST = 64
+_MOST_NUMBERS = 2**16 - 1
 
 
 class RunMarks:
@@ -31,19 +35,38 @@ class RunMarks:
     def __init__(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.path = folder / f"{os.getpid()}.{time.time_ns()}"
-        self._file = self.path.open("w+b")
-        fcntl.flock(self._file, fcntl.LOCK_EX)
-        self._file.truncate(_PAGE)
-        self._map = mmap.mmap(self._file.fileno(), _PAGE)
+        self._file = -1
+        self._map = self._mapped()
         self.cells = memoryview(self._map).cast("H")
         self._numbers: dict[str, int] = {}
         self._lock = threading.Lock()
 
+    def _mapped(self) -> mmap.mmap:
+        """Make the file, locked before it has its name. Where that fails, say on a full disk, a death of this process blames no build."""
+        unnamed = self.path.parent.with_name(f"running.{self.path.name}")
+        try:
+            self._file = os.open(unnamed, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            fcntl.flock(self._file, fcntl.LOCK_EX)
+            os.posix_fallocate(self._file, 0, _PAGE)  # storing into a hole would end the process if the disk is full
+            content = mmap.mmap(self._file, _PAGE)
+            unnamed.rename(self.path)
+        except OSError as error:
+            logger.warning("What this process runs cannot be marked: %s", error)
+            unnamed.unlink(missing_ok=True)
+            return mmap.mmap(-1, _PAGE)
+        return content
+
     def number_of(self, digest: str) -> int:
-        """Give what stands for the build in a cell."""
+        """Give what stands for the build in a cell; 0, which stands for none, where the digest cannot be written."""
         with self._lock:
-            number = self._numbers.setdefault(digest, len(self._numbers) + 1)
-            os.pwrite(self._file.fileno(), digest.encode(), _PAGE + (number - 1) * _DIGEST)
+            number = self._numbers.get(digest, len(self._numbers) + 1)
+            try:
+                if number > _MOST_NUMBERS or os.pwrite(self._file, digest.encode(), _PAGE + (number - 1) * _DIGEST) < len(digest):
+                    return 0
+            except OSError as error:
+                logger.warning("The runs of the build %s cannot be marked: %s", digest[:12], error)
+                return 0
+            self._numbers[digest] = number
         return number
 
     def close(self) -> None:
