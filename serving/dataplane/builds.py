@@ -61,8 +61,12 @@ class Build:
         self._ask(self)
 
     def arrive(self, runtime: OnnxBuild) -> None:
-        """It is in memory: let those go on that waited for it."""
-        self.runtime = runtime
+        """It is in memory: let those go on that waited for it, also if it had to make room or was refused meanwhile."""
+        if self.state == State.REFUSED:
+            self._wake(self.error)
+            return
+        if self.waiting:
+            self.runtime, self.state = runtime, State.LOADED
         self._wake("")
 
     def stay_away(self, reason: str) -> None:

@@ -68,7 +68,7 @@ class Heartbeat:
         while not self._stopping.wait(_BEAT_S):
             beats += 1
             if beats % _SPOOL_EVERY == 1:
-                self._engine.log.look_for_spooled()
+                self._look_for_spooled()
                 self._write(self._engine.log.report)
             self._write(self._beat)
             if beats % _COUNTS_EVERY == 0:
@@ -80,6 +80,12 @@ class Heartbeat:
         self._write(self._engine.log.report)
         self._write(lambda connection: connection.execute(_FORGET, [self._process]))
         self._link.close()
+
+    def _look_for_spooled(self) -> None:
+        try:
+            self._engine.log.look_for_spooled()
+        except OSError as error:  # say, no file can be opened just now: the process lives, and must go on saying so
+            logger.warning("The spool cannot be looked at: %s", error)
 
     def _write(self, work: Any) -> None:
         try:

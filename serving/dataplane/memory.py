@@ -167,25 +167,34 @@ class BuildMemory:
 
     def _take(self, build: Build, orders: Orders) -> None:
         with self._settled:
-            if build.state == State.REFUSED:
-                self._loop.call_soon_threadsafe(build.stay_away, build.error)
-                return
             if build.state == State.LOADING:
                 return  # the other thread has it, and wakes whoever waits
-            if build.runtime is not None:
-                self._loop.call_soon_threadsafe(build.arrive, build.runtime)
+            runtime = build.runtime
+            is_needed = build.state != State.REFUSED and runtime is None
+            if is_needed:
+                build.state, build.error = State.LOADING, ""
+        try:
+            if is_needed:
+                self._load_into_room(build, called_for=orders is self._called)
+            elif runtime is not None:
+                self._loop.call_soon_threadsafe(build.arrive, runtime)
+            else:
+                self._loop.call_soon_threadsafe(build.stay_away, build.error)
+        finally:
+            with self._settled:
+                self.changes += is_needed
                 self._expected.discard(build)
                 self._settled.notify_all()
-                return
-            build.state, build.error = State.LOADING, ""
-        called_for = orders is self._called
-        self._make_room(build, called_for)
-        self._load(build)
-        self._make_room(build, called_for)
-        with self._settled:
-            self.changes += 1
-            self._expected.discard(build)
-            self._settled.notify_all()
+
+    def _load_into_room(self, build: Build, *, called_for: bool) -> None:
+        try:
+            self._make_room(build, called_for)
+            self._load(build)
+            self._make_room(build, called_for)
+        except Exception as error:  # nothing may leave a build loading for ever, with its callers and its table waiting
+            if build.state == State.LOADING:
+                self._fail(build, f"Loading it failed: {type(error).__name__}: {error}")
+            raise
 
     def _load(self, build: Build) -> None:
         entry = build.entry
