@@ -12,7 +12,7 @@ from google.protobuf.message import DecodeError
 
 from core.errors import SignalboxError
 from serving.dataplane.call import Headers
-from serving.dataplane.engine import Engine
+from serving.dataplane.engine import UNVETTED_BYTES, Engine
 from serving.dataplane.grpc import catalog_calls
 from serving.dataplane.grpc import inference_pb2 as pb
 from serving.dataplane.grpc.catalog_calls import CatalogCall
@@ -83,11 +83,11 @@ class Service:
             stream.end()
 
     def _unpacked(self, data: bytes, headers: dict[bytes, bytes]) -> bytes:
-        """Unpack a compressed message, for whoever has a key."""
-        if not encoding_of(data):
-            return data
-        self._engine.authorize(headers.get(b"authorization"), headers.get(b"x-api-key"))
-        return unpacked(data, self._message_bytes)
+        """Give a message that may be parsed: a large or a compressed one only of who has a key."""
+        is_packed = bool(encoding_of(data))
+        if is_packed or len(data) > UNVETTED_BYTES:
+            self._engine.authorize(headers.get(b"authorization"), headers.get(b"x-api-key"))
+        return unpacked(data, self._message_bytes) if is_packed else data
 
     def _answering(self, call: CatalogCall) -> Callable[[bytes, grpc.aio.ServicerContext], Any]:
         async def answer(data: bytes, context: grpc.aio.ServicerContext) -> bytes:
