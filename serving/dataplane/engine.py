@@ -187,12 +187,12 @@ class Engine:
 
     def _admit(self, call: Call, endpoint: EndpointState) -> None:
         head, limits = call.head, endpoint.limits
+        if endpoint.flight.calls >= limits.max_concurrency:  # before the rates: who is told to try again has not used them
+            raise Busy(f"'{endpoint.name}' is busy with {endpoint.flight.calls} requests in this process, its limit. Try again in a second.")
         if head.account.is_limited:
             head.account.admit(call.received)
         if head.rate is not None:
             head.rate.take(call.received)
-        if endpoint.flight.calls >= limits.max_concurrency:
-            raise Busy(f"'{endpoint.name}' is busy with {endpoint.flight.calls} requests in this process, its limit. Try again in a second.")
         if len(call.body) > limits.max_body_bytes:
             _require_size(endpoint, len(call.body))
         call.deadline = call.received + endpoint.timeout_s
@@ -297,13 +297,14 @@ class Engine:
             call.head.account.refund(call.rows, call.received_us)
         name = call.endpoint.name if call.endpoint else ""
         latency_us = (time.perf_counter() - call.received) * 1e6
-        counted = (name, slot.name, slot.entry.version) if slot and error.status >= 500 else (name, "", 0)
-        self.refusals.add(counted, error, latency_us)
-        counts = self.counts.of(*counted)
-        counts.requests += 1
-        counts.refused += error.status < 500
-        counts.errors += error.status >= 500
-        counts.add_latency(latency_us)
+        if call.reply is not None or error.status >= 500:  # a shadow's copy that is refused is nobody's mistake: the caller's own is, by itself
+            counted = (name, slot.name, slot.entry.version) if slot and error.status >= 500 else (name, "", 0)
+            self.refusals.add(counted, error, latency_us)
+            counts = self.counts.of(*counted)
+            counts.requests += 1
+            counts.refused += error.status < 500
+            counts.errors += error.status >= 500
+            counts.add_latency(latency_us)
         if slot is not None:
             slot.stats.fail_count += 1
             slot.stats.fail_us += latency_us

@@ -115,6 +115,7 @@ class Account:
         if used is not None:
             used[0] -= 1
             used[1] -= rows
+            self.unwritten.add(received_us // _DAY_US)
 
     def _begin(self, day: int) -> list[int]:
         if self._days:  # a day has ended; on the first, what was read of the others is today's

@@ -184,3 +184,5 @@ def test_a_day_ends_at_midnight_utc() -> None:
     account.charge(5, 20_000 * day_us + day_us - 1)
     account.charge(5, 20_001 * day_us)
     assert account.unwritten_days() == {20_000: (1, 5), 20_001: (1, 5)}
+    account.refund(5, 20_001 * day_us)
+    assert account.unwritten_days() == {20_001: (0, 0)}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -13,18 +14,20 @@ import httpx
 import pytest
 
 from core.ids import uuid7
-from serving.dataplane.builds import Build, Builds, CompiledBuild
+from serving.dataplane.builds import Build, Builds, CompiledBuild, State
 from serving.dataplane.call import Call, Head, Route
 from serving.dataplane.counts import TrafficCounts
+from serving.dataplane.crashes import CrashWatch
 from serving.dataplane.engine import Engine
 from serving.dataplane.live import Routes
 from serving.dataplane.log import PredictionLog
-from serving.dataplane.memory import budget_of, machine_bytes
+from serving.dataplane.memory import BuildMemory, budget_of, machine_bytes
 from serving.dataplane.postgres import Link
 from serving.dataplane.spool import Spool
+from serving.dataplane.store import BuildStore
 from serving.dataplane.tally import Tally
 from serving.runtimes.onnx import OnnxBuild
-from serving.table import BuildEntry, EndpointEntry, Limits, Reader, SlotEntry, decode, encode
+from serving.table import BuildEntry, EndpointEntry, Limits, Reader, SlotEntry, ValidationPolicy, decode, encode
 from tests.dataplane import models
 from tests.dataplane.conftest import KEY, NO_DATABASE, Log, Plane, endpoint, table, wait_for
 
@@ -240,6 +243,91 @@ def test_the_limit_and_the_deadline_count_calls_of_a_replaced_slot(tmp_path: Pat
         ask()
         loop.run_until_complete(asyncio.sleep(0.05))
         assert answers == [503, 504, 200]
+
+
+def test_a_refused_request_counts_once_whatever_a_shadow_makes_of_its_copy(tmp_path: Path) -> None:
+    one, two = models.regressor(tmp_path), models.regressor(tmp_path, version=2)
+    runtime = OnnxBuild(next(tmp_path.rglob(one.digest)).read_bytes(), one.signature)
+    builds = [(entry, Build(entry, lambda _: None, runtime.facts(0))) for entry in (one, two)]
+    for _, build in builds:
+        build.runtime = runtime
+    answers: list[int] = []
+    head = Head(Route("sum", "", "predict"), {b"authorization": f"Bearer {KEY}".encode()})
+    with _engine(tmp_path) as (engine, loop):
+        _adopt(engine, builds, endpoint("sum", one, ("green", two, 0, True), validation=ValidationPolicy(default="refuse")))
+        engine.submit(Call(head, b'{"rows":[{"a":99,"b":1,"c":1}]}', lambda status, *_: answers.append(status)))
+        loop.run_until_complete(asyncio.sleep(0.05))
+        assert answers == [400]
+        assert {key: (counts.requests, counts.refused) for key, counts in engine.counts.totals().items()} == {("sum", "", 0): (1, 1)}
+        assert {slot: stats.fail_count for (_, slot, _), stats in engine.stats.items()} == {"blue": 1, "green": 1}
+
+
+def test_who_is_told_that_the_endpoint_is_busy_has_used_nothing_of_the_rate(tmp_path: Path) -> None:
+    entry = models.regressor(tmp_path)
+    runtime = OnnxBuild(next(tmp_path.rglob(entry.digest)).read_bytes(), entry.signature)
+    build = Build(entry, lambda _: None, runtime.facts(0))
+    answers: list[int] = []
+    head = Head(Route("sum", "", "predict"), {b"authorization": f"Bearer {KEY}".encode()})
+
+    def ask() -> None:
+        engine.submit(Call(head, b'{"rows":[{"a":1,"b":2,"c":3}]}', lambda status, *_: answers.append(status)))
+
+    with _engine(tmp_path) as (engine, loop):
+        _adopt(engine, [(entry, build)], endpoint("sum", entry, limits=Limits(max_concurrency=1, requests_per_s=0.01, burst=2)))
+        ask()  # waits for its build
+        ask()
+        assert answers == [503]
+        loop.run_until_complete(asyncio.sleep(0.05))
+        build.arrive(runtime)
+        loop.run_until_complete(asyncio.sleep(0.05))
+        ask()
+        loop.run_until_complete(asyncio.sleep(0.05))
+        ask()
+        assert answers == [503, 200, 200, 429]
+
+
+def test_a_build_that_had_to_go_before_anybody_heard_of_it_comes_back_for_its_callers_alone(tmp_path: Path) -> None:
+    entry = models.regressor(tmp_path)
+    runtime = OnnxBuild(next(tmp_path.rglob(entry.digest)).read_bytes(), entry.signature)
+    build = Build(entry, lambda _: None, runtime.facts(0))
+    build.arrive(runtime)
+    assert (build.runtime, build.state) == (None, State.UNLOADED)
+    heard: list[str] = []
+    build.call_for(heard.append)
+    build.arrive(runtime)
+    assert (build.runtime, build.state, heard) == (runtime, State.LOADED, [""])
+    build.state, build.error, build.runtime = State.REFUSED, "It ended processes.", None
+    build.call_for(heard.append)
+    build.arrive(runtime)
+    assert (build.runtime, build.state, heard) == (None, State.REFUSED, ["", "It ended processes."])
+
+
+def test_no_build_is_waited_for_that_is_refused_or_cannot_be_marked(tmp_path: Path) -> None:
+    entries = [models.regressor(tmp_path / "artifacts", version=version) for version in (1, 2)]
+    crashes = CrashWatch(tmp_path / "dataplane")
+    loop = asyncio.new_event_loop()
+    memory = BuildMemory(BuildStore(tmp_path / "dataplane", tmp_path / "artifacts"), crashes, loop, BUDGET, dict)
+    try:
+        memory.hold(entries[:1], {})
+        refused = memory.builds[entries[0].digest]
+        memory.load([refused])
+        refused.state, refused.error = State.REFUSED, "It ended processes."
+        memory.start()
+        memory.wait([refused], 10)
+        assert (memory.expects(refused), refused.runtime) == (False, None)
+
+        with Path(os.devnull).open("rb") as unwritable:
+            os.dup2(unwritable.fileno(), crashes.marks._file)  # as on a full disk, no digest can be written
+        memory.hold(entries, {})
+        unmarked = memory.builds[entries[1].digest]
+        memory.load([unmarked])
+        memory.wait([unmarked], 10)
+        assert unmarked.state == State.LOADED
+        assert unmarked.runtime is not None
+        assert unmarked.runtime.mark == 0
+    finally:
+        memory.stop()
+        loop.close()
 
 
 def test_the_budget_is_shared_by_the_processes_and_is_half_of_the_machine_by_default() -> None:
