@@ -120,8 +120,9 @@ class Account:
     def _begin(self, day: int) -> list[int]:
         if self._days:  # a day has ended; on the first, what was read of the others is today's
             self.others_today = 0
-        for old in [old for old in self._days if old < day - _KEPT_DAYS and old not in self.unwritten]:
-            self.others_in_all += self._days.pop(old)[1]
+        for old in [old for old in self._days if old < day - _KEPT_DAYS]:
+            del self._days[old]  # in Postgres it counts as the others' from now on
+            self.unwritten.discard(old)
         return self._days.setdefault(day, [0, 0])
 
     def _require_room(self, rows: int, today: int, day: int) -> None:
@@ -181,9 +182,13 @@ class Accounts:
 
     def write(self, connection: Connection[Any]) -> None:
         """Write what was used here, and read what was used elsewhere by keys that have a budget. For the heartbeat's thread."""
-        rows = []
-        for account in list(self._by_key.values()):
-            rows += [(account.id, _date_of(day), self._process, max(0, requests), max(0, used)) for day, (requests, used) in account.unwritten_days().items()]
+        oldest = time.time_ns() // 1000 // _DAY_US - _KEPT_DAYS
+        rows = [
+            (account.id, _date_of(day), self._process, max(0, requests), max(0, used))
+            for account in list(self._by_key.values())
+            for day, (requests, used) in account.unwritten_days().items()
+            if day >= oldest  # an older one may have been put together with others' already: written again it would count twice
+        ]
         try:
             with connection.transaction(), connection.cursor() as cursor:
                 if rows:
