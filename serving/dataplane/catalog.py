@@ -137,7 +137,6 @@ def _slot_stats(slot: Slot) -> dict[str, Any]:
     stats = slot.stats
     zero = {"count": 0, "ns": 0}
     run = {"count": stats.batches, "ns": int(stats.run_us * 1000)}
-    queue_us = max(0.0, stats.success_us - stats.run_us)
     return {
         "name": slot.endpoint_name,
         "version": slot.version,
@@ -147,7 +146,7 @@ def _slot_stats(slot: Slot) -> dict[str, Any]:
         "inference_stats": {
             "success": {"count": stats.success_count, "ns": int(stats.success_us * 1000)},
             "fail": {"count": stats.fail_count, "ns": int(stats.fail_us * 1000)},
-            "queue": {"count": stats.success_count, "ns": int(queue_us * 1000)},
+            "queue": {"count": stats.success_count, "ns": int(stats.queue_us * 1000)},
             "compute_input": zero,
             "compute_infer": run,
             "compute_output": zero,
