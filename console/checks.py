@@ -62,7 +62,7 @@ def _latency(live: Side, candidate: Side) -> Check:
     verdict: Verdict = "wait"
     if old is not None and new is not None:
         verdict = "pass" if new <= max(old * SLOWER_AT_MOST, old + LATENCY_SLACK_MS) else "fail"
-    note = "no requests yet" if verdict == "wait" else "at most a quarter slower"
+    note = "no requests yet" if verdict == "wait" else f"at most a quarter or {LATENCY_SLACK_MS:g} ms slower"
     return Check("p99 latency", note, ms(old), ms(new), verdict)
 
 
