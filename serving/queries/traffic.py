@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from django.db.models import Q
+from django.db.models import Exists, OuterRef, Q
 
 from core.clock import now
 from core.errors import Invalid, NotFound
@@ -85,14 +85,17 @@ def traffic_summary(endpoint: str) -> TrafficSummary:
     moment = now().timestamp()
     first_now = int(moment) // TEN_S * TEN_S - NOW_S + TEN_S
     first = first_now - COMPARED_S
-    cells = _cells(_rows([endpoint], TEN_S, _at(first), _at(moment + TEN_S)))
+    rows = list(_rows([endpoint], TEN_S, _at(first), _at(moment + TEN_S)))
+    every = _cells(rows)
+    cells = _cells(row for row in rows if not row["shadow"])
     recent = {key: counts for key, counts in cells.items() if key[0] >= first_now}
     elapsed = moment - first_now
-    slots = sorted({slot for _, slot in recent} - {""})
+    of_slots = {key: counts for key, counts in every.items() if key[0] >= first_now}
+    slots = sorted({slot for _, slot in of_slots} - {""})
     return TrafficSummary(
         now=total(list(recent.values())).numbers(elapsed),
         before=total([counts for key, counts in cells.items() if key[0] < first_now]).numbers(COMPARED_S),
-        slots={name: total([counts for key, counts in recent.items() if key[1] == name]).numbers(elapsed) for name in slots},
+        slots={name: total([counts for key, counts in of_slots.items() if key[1] == name]).numbers(elapsed) for name in slots},
         points=_points(cells, first_now + NOW_S - TEN_S),
     )
 
@@ -103,7 +106,8 @@ def traffic_now(endpoints: Collection[str]) -> dict[str, Numbers]:
     first = int(moment) // TEN_S * TEN_S - NOW_S + TEN_S
     sums = {name: Counts() for name in endpoints}
     for row in _rows(endpoints, TEN_S, _at(first), _at(moment + TEN_S)):
-        sums[row["endpoint"]].add(_counts(row))
+        if not row["shadow"]:
+            sums[row["endpoint"]].add(_counts(row))
     return {name: counts.numbers(moment - first) for name, counts in sums.items()}
 
 
@@ -123,8 +127,10 @@ def slots_since(endpoint: str, since: datetime) -> dict[tuple[str, int], Numbers
 
 
 def _rows(endpoints: Collection[str], level: int, begin: datetime, end: datetime) -> Iterable[dict[str, Any]]:
+    """Read windows. ``shadow``: the slot only gets copies, which are none of the endpoint's own requests."""
+    shadow = Slot.objects.filter(endpoint__name=OuterRef("endpoint"), name=OuterRef("slot"), shadow=True)
     windows = TrafficWindow.objects.filter(endpoint__in=endpoints, level=level, start_at__gte=begin, start_at__lt=end)
-    rows: Iterable[dict[str, Any]] = windows.values("endpoint", "start_at", "slot", *_FIELDS)
+    rows: Iterable[dict[str, Any]] = windows.annotate(shadow=Exists(shadow)).values("endpoint", "start_at", "slot", "shadow", *_FIELDS)
     return rows
 
 

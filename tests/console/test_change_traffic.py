@@ -142,15 +142,16 @@ def test_creates_edits_and_deletes_an_endpoint(client_of: ClientOf, db: None) ->
     assert client.post("/endpoints/new/", {"name": "price", "log_policy": "fast"})["Location"] == "/endpoints/price/"
     form = {"revision": "1", "sticky_on": "customer_id", "log_policy": "sampled", "log_percent": "25", "validation": "refuse"}
     limits = {"max_rows": "100", "max_body_bytes": "2048", "timeout_ms": "500", "max_concurrency": "8"}
+    limits |= {"requests_per_s": "0.5", "burst": "3"}
+    form |= {"cache_ttl_s": "1.5", "cache_mib": "8", "cache_private": "private"}
     assert client.post("/endpoints/price/settings/", form | limits).status_code == 302
     price = Endpoint.objects.get(name="price")
-    assert (price.sticky_on, price.log_share, price.validation["default"], price.limits) == (
-        "customer_id",
-        0.25,
-        "refuse",
-        {k: int(v) for k, v in limits.items()},
-    )
-    assert client.post("/endpoints/price/settings/", form | limits | {"max_rows": "none"}).status_code == 400
+    assert (price.sticky_on, price.log_share, price.validation["default"]) == ("customer_id", 0.25, "refuse")
+    assert price.limits == {name: float(value) for name, value in limits.items()}
+    assert price.cache == {"ttl_s": 1.5, "max_bytes": 8 * 2**20, "private": True}
+    for wrong in ({"max_rows": "none"}, {"cache_mib": "inf"}, {"cache_ttl_s": "nan"}, {"cache_ttl_s": "-1"}, {"burst": "1.5"}):
+        answer = client.post("/endpoints/price/settings/", form | limits | {"revision": "2"} | wrong)
+        assert (answer.status_code, Endpoint.objects.get(name="price").revision) == (400, 2)
     assert client.post("/endpoints/price/delete/", {"name": "prize", "revision": "2"}).status_code == 422
     assert client.post("/endpoints/price/delete/", {"name": "price", "revision": "2"})["Location"] == "/endpoints/"
     assert not Endpoint.objects.exists()

@@ -77,7 +77,12 @@ def test_the_budget_is_kept_and_every_endpoint_answers(plane_with_log: Plane, lo
             assert answer.status_code == 200, answer.text
             assert answer.json()["predictions"] == [{"prediction": turn + build.version}]
     last = builds[-1].digest
-    states = wait_for(lambda: (found := _states(log)) and found[last]["state"] == "loaded" and found, "the report")
+
+    def settled() -> Any:
+        found = _states(log)
+        return found and found[last]["state"] == "loaded" and "loading" not in {build["state"] for build in found.values()} and found
+
+    states = wait_for(settled, "the report")
     assert {build["state"] for build in states.values()} == {"loaded", "unloaded"}
     assert all(build["memory_bytes"] >= 10 * MEGABYTE for build in states.values())
     assert sum(build["memory_bytes"] for build in states.values() if build["state"] == "loaded") <= BUDGET

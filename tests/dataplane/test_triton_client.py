@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Iterator
 from typing import Any
 
@@ -14,6 +13,7 @@ import tritonclient.http as triton
 import tritonclient.http.aio as triton_aio
 from tritonclient.utils import InferenceServerException
 
+from tests import own_loop
 from tests.dataplane.conftest import HEADERS, Plane
 
 VALUES: dict[str, Any] = {
@@ -155,7 +155,7 @@ def test_every_method_of_the_asyncio_client(standing: Plane) -> None:
         async with triton_aio.InferenceServerClient(f"127.0.0.1:{standing.port}") as client:
             await _ask_everything(client)
 
-    asyncio.run(walk())
+    own_loop.run(walk())
 
 
 async def _ask_everything(client: Any) -> None:

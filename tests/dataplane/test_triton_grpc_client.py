@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import queue
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
@@ -13,6 +12,7 @@ import tritonclient.grpc as triton
 import tritonclient.grpc.aio as triton_aio
 from tritonclient.utils import InferenceServerException
 
+from tests import own_loop
 from tests.dataplane.conftest import HEADERS
 from tests.dataplane.grpc_plane import GrpcPlane, standing_grpc
 from tests.dataplane.test_triton_client import VALUES
@@ -199,7 +199,7 @@ def test_every_method_of_the_asyncio_client(standing_grpc: GrpcPlane) -> None:
             await _refused(client)
             await _stream(client)
 
-    asyncio.run(walk())
+    own_loop.run(walk())
 
 
 async def _ask_everything(client: Any) -> None:

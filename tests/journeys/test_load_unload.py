@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Iterator
 from typing import Any
 
@@ -15,6 +14,7 @@ import tritonclient.http.aio as over_http_aio
 from tritonclient.utils import InferenceServerException
 
 from core.digests import artifact_path
+from tests import own_loop
 from tests.dataplane.conftest import free_port
 from tests.dataplane.models import regressor
 from tests.journeys.wire import Wire, until
@@ -107,7 +107,7 @@ def test_the_asyncio_clients_load_and_unload(spoken: Product, wire: Wire, port: 
             await walk(client)
 
     revision = wire.endpoint(NAME)["revision"]
-    asyncio.run(both())
+    own_loop.run(both())
     assert wire.endpoint(NAME)["revision"] == revision + 4
 
 
