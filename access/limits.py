@@ -9,6 +9,7 @@ import msgspec
 
 from core.errors import Invalid
 
+LEAST_PER_S = 1e-5
 _MOST = {
     "requests_per_s": 1_000_000,
     "burst": 1_000_000,
@@ -47,6 +48,13 @@ def checked_key_limits(limits: Mapping[str, Any]) -> dict[str, Any]:
         if not 0 <= document[name] <= most:
             value = str(document[name])[:24]
             raise Invalid(f"The limit {name} is {value}; it must lie between 0, which is no limit, and {most}. Nothing was changed.", field="limits")
+    require_rate("limits", document["requests_per_s"])
     if document["burst"] and not document["requests_per_s"]:
         raise Invalid("A burst needs a rate: set requests_per_s too. Nothing was changed.", field="limits")
     return {name: value for name, value in document.items() if value}
+
+
+def require_rate(field: str, per_s: float) -> None:
+    """Raise Invalid for a rate so low that nobody can mean it; 0 is no limit."""
+    if 0 < per_s < LEAST_PER_S:
+        raise Invalid(f"In {field}, requests_per_s is {per_s:g}: use at least {LEAST_PER_S:g}, one a day, or 0 for no limit. Nothing was changed.", field=field)

@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 
+from access.limits import require_rate
 from core.errors import Invalid
 from serving.models import Endpoint
 from serving.table import CachePolicy, Limits, ValidationPolicy
@@ -55,7 +56,9 @@ def checked_validation(policy: Mapping[str, Any]) -> dict[str, Any]:
 
 def checked_limits(limits: Mapping[str, Any]) -> dict[str, Any]:
     """Give the limits as JSON, complete; raise Invalid that names the limit and its range."""
-    return _bounded("limits", limits, Limits, _BOUNDS)
+    document = _bounded("limits", limits, Limits, _BOUNDS)
+    require_rate("limits", document["requests_per_s"])
+    return document
 
 
 def checked_cache(policy: Mapping[str, Any]) -> dict[str, Any]:
@@ -74,5 +77,5 @@ def _bounded(field: str, given: Mapping[str, Any], kind: type[msgspec.Struct], b
         raise Invalid(f"The {field} cannot be read: {error}.", field=field) from error
     for name, (least, most) in bounds.items():
         if not least <= document[name] <= most:
-            raise Invalid(f"In {field}, {name} is {document[name]:g}; it must lie between {least} and {most}.", field=field)
+            raise Invalid(f"In {field}, {name} is {str(document[name])[:24]}; it must lie between {least} and {most}.", field=field)
     return document

@@ -139,7 +139,7 @@ class Account:
         """Take what is not written yet, by days since 1970: requests and rows. For the heartbeat's thread."""
         days = list(self.unwritten)
         self.unwritten.difference_update(days)  # before reading: what is counted meanwhile is written next time
-        return {day: (self._days[day][0], self._days[day][1]) for day in days if day in self._days}
+        return {day: (used[0], used[1]) for day in days if (used := self._days.get(day)) is not None}
 
 
 class Accounts:
@@ -172,9 +172,14 @@ class Accounts:
         """Give all rates; for any thread."""
         return [*list(self._rates.values()), *(rate for account in list(self._by_key.values()) if (rate := account.rate) is not None)]
 
-    def begin(self, keys: Iterable[KeyEntry], used: Mapping[str, tuple[int, int]]) -> None:
-        """Open the accounts of keys that have limits, with what ``used_elsewhere`` says of them."""
-        for key in keys:
+    def begin(self, known: Iterable[KeyEntry], used: Mapping[str, tuple[int, int]]) -> None:
+        """Open the accounts of keys that have limits, with what ``used_elsewhere`` says of them; close those of keys that are gone."""
+        keys = {key.id: key for key in known}
+        for gone in [account for account in self._by_key.values() if account.id not in keys and not account.unwritten and not account.in_flight]:
+            del self._by_key[gone.id]
+        for endpoint, key_id in [pair for pair in self._rates if pair[1] not in keys]:
+            del self._rates[endpoint, key_id]
+        for key in keys.values():
             if key.limits != _NO_LIMITS:
                 account = self.of(key)
                 if key.id in used:

@@ -171,6 +171,7 @@ class BuildMemory:
                 return  # the other thread has it, and wakes whoever waits
             runtime = build.runtime
             is_needed = build.state != State.REFUSED and runtime is None
+            was = (build.facts is None, build.error)
             if is_needed:
                 build.state, build.error = State.LOADING, ""
         try:
@@ -182,7 +183,8 @@ class BuildMemory:
                 self._loop.call_soon_threadsafe(build.stay_away, build.error)
         finally:
             with self._settled:
-                self.changes += is_needed
+                # A build that only comes back into memory changes no table.
+                self.changes += is_needed and (build in self._expected or was != (build.facts is None, build.error))
                 self._expected.discard(build)
                 self._settled.notify_all()
 

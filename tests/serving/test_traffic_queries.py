@@ -15,7 +15,7 @@ from core.ids import uuid7
 from serving import queries, roll_up
 from serving.counts import Counts, total
 from serving.latency import BUCKETS, bucket_of, quantile_ms
-from serving.models import DataPlaneProcess, LedgerEntry, TrafficWindow
+from serving.models import DataPlaneProcess, LedgerEntry, Slot, TrafficWindow
 from serving.queries import traffic
 from serving.split import split
 from serving.tasks import roll_up_traffic
@@ -144,6 +144,16 @@ def test_the_list_gets_all_its_numbers_in_one_query(endpoint, clock, django_asse
     with django_assert_num_queries(1):
         numbers = queries.traffic_now([NAME, "other", "silent"])
     assert {name: value.rps for name, value in numbers.items()} == {NAME: 1.0, "other": 2.0, "silent": 0.0}
+
+
+def test_what_a_shadow_slot_was_sent_is_not_the_endpoints_own_traffic(endpoint, clock):
+    Slot.objects.filter(endpoint__name=NAME, name="green").update(weight=0, shadow=True)
+    window(NOON - timedelta(seconds=10), requests=55, rows=55, latency=histogram(us_1000=55))
+    window(NOON - timedelta(seconds=10), "green", version=13, requests=55, rows=55, errors=55, latency=histogram(us_4000=55))
+    summary = queries.traffic_summary(NAME)
+    assert (summary.now.requests, summary.now.rps, summary.now.errors_percent, summary.points["rps"][-1]) == (55, 1.0, 0.0, 5.5)
+    assert {name: numbers.requests for name, numbers in summary.slots.items()} == {"blue": 55, "green": 55}
+    assert queries.traffic_now([NAME])[NAME].rps == 1.0
 
 
 def test_what_each_version_saw_since_it_was_deployed(endpoint, clock, django_assert_num_queries):
