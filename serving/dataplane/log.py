@@ -81,7 +81,7 @@ class PredictionLog:
         """Write what is left and end the thread."""
         self._stopping = True
         self._wake.set()
-        self._thread.join(timeout=10)
+        self._thread.join()
 
     def _run(self) -> None:
         while not self._stopping:
@@ -103,6 +103,12 @@ class PredictionLog:
         if not entries:
             return
         self._writing = entries
+        try:
+            self._flush_entries(entries)
+        finally:
+            self._writing = []
+
+    def _flush_entries(self, entries: list[Entry]) -> None:
         segments: list[Segment] = []
         good: list[Entry] = []
         for slot, group in _by_slot(entries):
@@ -114,7 +120,6 @@ class PredictionLog:
                 self._tell(group, [], safe=False)
         if segments:
             self._tell(good, segments)
-        self._writing = []
 
     def _tell(self, entries: list[Entry], segments: list[Segment], *, safe: bool = True) -> None:
         """Write the segments, and say to whom it matters whether they are safe."""

@@ -81,8 +81,9 @@ class BuildMemory:
         """End the threads. What is being loaded has three seconds; then its marker goes, since it has not killed this process."""
         self._deployed.put(Order.END)
         self._called.put(Order.END)
+        until = time.monotonic() + _END_S
         for thread in self._threads:
-            thread.join(timeout=_END_S)
+            thread.join(max(0.0, until - time.monotonic()))
         self._store.end_loading()
 
     @property

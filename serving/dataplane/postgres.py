@@ -133,18 +133,22 @@ class _Watchdog:
 
     def __init__(self) -> None:
         self._links: weakref.WeakSet[Link] = weakref.WeakSet()
+        self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
 
     def watch(self, link: Link) -> None:
-        self._links.add(link)
-        if self._thread is None:
-            self._thread = threading.Thread(target=self._run, name="postgres-watchdog", daemon=True)
-            self._thread.start()
+        with self._lock:
+            self._links.add(link)
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._run, name="postgres-watchdog", daemon=True)
+                self._thread.start()
 
     def _run(self) -> None:
         while True:
             time.sleep(0.2)
-            for link in list(self._links):
+            with self._lock:
+                links = list(self._links)
+            for link in links:
                 link.cut_if_late()
 
 
