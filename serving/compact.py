@@ -16,7 +16,7 @@ from django.db.models.functions import Length
 from core.clock import now
 from core.ids import uuid7
 from serving import segments
-from serving.models import Compaction, PredictionSegment
+from serving.models import Compaction, PredictionSegment, ReplacedSegment
 
 logger = logging.getLogger(__name__)
 
@@ -26,6 +26,9 @@ MOST_ROWS = 20_000
 MOST_BYTES = 8 * 2**20
 MOST_SEGMENTS = 2000
 BUDGET_S = 30.0
+REMEMBERED = timedelta(days=3)
+"""So long are the ids of replaced segments known: a spool that lies still for longer than that, half drained, brings one again."""
+_FORGOTTEN_AT_ONCE = 5000
 _PLACE = ("endpoint", "slot", "model", "version", "build_digest", "table_revision")
 
 
@@ -76,6 +79,19 @@ def _compact_next(before: _Sizes, after: _Sizes) -> bool:
     return True
 
 
+def forget_replaced(*, budget_s: float = BUDGET_S) -> int:
+    """Delete the ids of segments that were replaced long ago, a bounded number at a time; gives how many."""
+    until = time.monotonic() + budget_s
+    old = ReplacedSegment.objects.filter(at__lt=now() - REMEMBERED).order_by("at")
+    deleted = 0
+    while time.monotonic() < until:
+        ids = list(old.values_list("id", flat=True)[:_FORGOTTEN_AT_ONCE])
+        deleted += ReplacedSegment.objects.filter(id__in=ids).delete()[0]
+        if len(ids) < _FORGOTTEN_AT_ONCE:
+            break
+    return deleted
+
+
 def _waiting() -> QuerySet[PredictionSegment]:
     settled = PredictionSegment.objects.filter(compacted=False, profiled_at__isnull=False, last_at__lt=_begin_of(now() - SETTLED))
     return settled.select_for_update(skip_locked=True)
@@ -111,6 +127,7 @@ def _replace(taken: list[tuple[Any, int, int]]) -> _Sizes:
     PredictionSegment.objects.filter(id__in=kept).update(compacted=True)
     made = [_piece(rows[0], table, rows) for table in segments.joined([table for _, table in read])] if read else []
     PredictionSegment.objects.bulk_create(made)
+    ReplacedSegment.objects.bulk_create([ReplacedSegment(id=row.id) for row, _ in read])
     PredictionSegment.objects.filter(id__in=[row.id for row, _ in read]).delete()
     kept_bytes = sum(size for identifier, _, size in taken if identifier in kept)
     return _Sizes(len(made) + len(kept), sum(len(piece.columns) for piece in made) + kept_bytes)

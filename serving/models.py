@@ -182,6 +182,19 @@ class Compaction(models.Model):
         return f"{self.segments_before} segments became {self.segments_after}"
 
 
+class ReplacedSegment(models.Model):
+    """A segment that compaction has put into a larger one: what comes late under its id is in the log already."""
+
+    id = models.UUIDField(primary_key=True)
+    at = models.DateTimeField(default=now)
+
+    class Meta:
+        indexes = [models.Index(fields=["at"], name="replaced_at")]
+
+    def __str__(self) -> str:
+        return f"segment {self.id}, replaced {self.at}"
+
+
 class LostPredictions(models.Model):
     """Answered predictions of one data-plane process that are not in the log: it was killed, or could write nowhere.
 

@@ -34,8 +34,9 @@ def seal(job_id: str) -> None:
 
 @shared_task(name="serving.tasks.compact_log")
 def compact_log() -> None:
-    """Every minute: small segments of the prediction log are put together."""
+    """Every minute: small segments of the prediction log are put together, and what was long ago is forgotten."""
     compact.compact_log()
+    compact.forget_replaced()
 
 
 @shared_task(name="serving.tasks.roll_up_usage")

@@ -33,6 +33,9 @@ INSERT INTO serving_predictionsegment
 VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %b)
 ON CONFLICT (id) DO NOTHING
 """
+_TAKE_BACK = """
+DELETE FROM serving_predictionsegment s USING serving_replacedsegment r WHERE s.id = %s AND r.id = s.id
+"""
 _NONE = UUID(int=0)
 OnWritten = Callable[[bool], None]
 Entry = tuple[Slot, Batch, OnWritten | None]
@@ -181,7 +184,7 @@ class PredictionLog:
         if segment is None:
             return True
         try:
-            self._link.run(lambda connection: _insert(connection, [segment]))
+            self._link.run(lambda connection: _insert_late(connection, segment))
         except (psycopg.DataError, psycopg.IntegrityError):
             logger.exception("Postgres refuses the spooled segment %s; it is put aside.", segment.id)
             self._spool.put_aside(path)
@@ -204,6 +207,14 @@ class PredictionLog:
     def close(self) -> None:
         """Leave no trace of this process, if what it has lost is reported; called when its thread has ended."""
         self._tally.close()
+
+
+def _insert_late(connection: psycopg.Connection[Any], segment: Segment) -> None:
+    """Insert a spooled segment, unless it was inserted before and compaction has put it into another one since."""
+    with connection.transaction():
+        _insert(connection, [segment])
+        # After the insert, which waits for a compaction that is just deleting the segment: this then sees what it has noted.
+        connection.execute(_TAKE_BACK, [segment.id])
 
 
 def _insert(connection: psycopg.Connection[Any], segments: list[Segment]) -> None:

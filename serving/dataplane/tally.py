@@ -38,7 +38,9 @@ INSERT INTO serving_lostpredictions (process, endpoint, slot, predictions, at) V
 ON CONFLICT (process, endpoint, slot) DO UPDATE SET predictions = EXCLUDED.predictions, at = EXCLUDED.at
     WHERE serving_lostpredictions.predictions < EXCLUDED.predictions
 """
-_THERE = "SELECT id FROM serving_predictionsegment WHERE id = ANY(%s)"
+_THERE = """
+SELECT id FROM serving_predictionsegment WHERE id = ANY(%(ids)s) UNION ALL SELECT id FROM serving_replacedsegment WHERE id = ANY(%(ids)s)
+"""
 Key = tuple[str, str]
 """Endpoint and slot."""
 
@@ -191,7 +193,7 @@ def _lost_of(content: bytes, spool: Spool, connection: psycopg.Connection[Any]) 
     begun = [entry.segment for entry in entries if entry.numbers[_DONE_THEN] > entry.numbers[_DONE]]
     # The spool first: what is drained is inserted before its file goes.
     safe = {segment for segment in begun if spool.has(segment)}
-    safe |= {row[0] for row in connection.execute(_THERE, [begun])} if begun else set()
+    safe |= {row[0] for row in connection.execute(_THERE, {"ids": begun})} if begun else set()
     lost: dict[Key, int] = {}
     for entry in entries:
         numbers = entry.numbers

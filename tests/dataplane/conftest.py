@@ -166,7 +166,10 @@ def database(django_db_setup: None) -> str:
 @pytest.fixture
 def log(database: str) -> Iterator[Log]:
     """The tables that the data plane writes, empty."""
-    tables = "serving_publishedtable, serving_predictionsegment, serving_trafficwindow, serving_dataplaneprocess, serving_lostpredictions, serving_keyusage"
+    tables = (
+        "serving_publishedtable, serving_predictionsegment, serving_replacedsegment, serving_trafficwindow, serving_dataplaneprocess,"
+        " serving_lostpredictions, serving_keyusage"
+    )
     log = Log(database)
     log.run(f"TRUNCATE {tables}")
     yield log

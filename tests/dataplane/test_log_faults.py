@@ -11,6 +11,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from datetime import UTC, datetime
 from pathlib import Path
 from uuid import UUID
 
@@ -22,7 +23,9 @@ from core.embedded import postgres
 from core.environment import ROOT
 from core.ids import uuid7
 from serving.dataplane import tally
-from serving.dataplane.spool import Spool
+from serving.dataplane.log import PredictionLog
+from serving.dataplane.postgres import Link
+from serving.dataplane.spool import Segment, Spool
 from serving.dataplane.tally import Tally
 from tests.dataplane import models
 from tests.dataplane.conftest import HEADERS, Log, Plane, endpoint, table, wait_for
@@ -206,21 +209,22 @@ def test_durable_answers_keep_coming_while_postgres_is_frozen_and_all_are_logged
 
 def test_a_segment_that_was_being_written_counts_as_logged_where_it_is_found(tmp_path: Path, log: Log) -> None:
     spool = Spool(tmp_path / "spool")
-    found, gone = uuid7(), uuid7()
+    found, gone, replaced = uuid7(), uuid7(), uuid7()
     log.run(
         "INSERT INTO serving_predictionsegment (id, endpoint, slot, model, version, build_digest, table_revision, rows, first_at, last_at, columns)"
         " VALUES (%s, 'sum', 'blue', 'sum', 1, '', 1, 5, now(), now(), '')",
         found,
     )
+    log.run("INSERT INTO serving_replacedsegment (id, at) VALUES (%s, now())", replaced)
     folder = tmp_path / "tallies"
     folder.mkdir()
     pid = os.fork()
     if pid == 0:  # a process that dies between writing and saying so
         dying = Tally(folder, uuid7())
-        for slot, segment in (("blue", found), ("green", gone)):
+        for slot, segment in (("blue", found), ("green", gone), ("red", replaced)):
             dying.answered("sum", slot, 7)
             dying.begin(("sum", slot), 2, uuid7())
-            dying.end(("sum", slot), 2, safe=slot == "blue")
+            dying.end(("sum", slot), 2, safe=slot != "green")
             dying.begin(("sum", slot), 4, segment)
         os._exit(0)
     os.waitpid(pid, 0)
@@ -228,7 +232,21 @@ def test_a_segment_that_was_being_written_counts_as_logged_where_it_is_found(tmp
     with psycopg.connect(log.url, autocommit=True) as connection:
         survivor.count_dead(spool, connection)
         survivor.count_dead(spool, connection)
-    assert _lost(log) == [("sum", "blue", 1), ("sum", "green", 7)]
+    assert _lost(log) == [("sum", "blue", 1), ("sum", "green", 7), ("sum", "red", 1)]
+
+
+def test_a_spooled_segment_that_compaction_has_replaced_is_not_inserted_again(tmp_path: Path, log: Log) -> None:
+    spool = Spool(tmp_path / "spool")
+    replaced, new = uuid7(), uuid7()
+    log.run("INSERT INTO serving_replacedsegment (id, at) VALUES (%s, now())", replaced)
+    at = datetime.now(UTC)
+    same = {"endpoint": "sum", "slot": "blue", "model": "sum", "version": 1, "build_digest": "", "table_revision": 1}
+    spool.keep([Segment(id=each, **same, rows=5, first_at=at, last_at=at, columns=b"") for each in (replaced, new)])  # type: ignore[arg-type]  # of several types
+    survivor = PredictionLog(Link(log.url, "tests"), spool, Tally(tmp_path, uuid7()))
+    survivor.start()
+    wait_for(lambda: not spool.count(), "an empty spool")
+    survivor.stop()
+    assert log.run("SELECT id FROM serving_predictionsegment") == [(new,)]
 
 
 def test_a_spool_collects_what_a_killed_process_left_half_written(tmp_path: Path) -> None:

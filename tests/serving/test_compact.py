@@ -10,11 +10,12 @@ import pytest
 from django.db import connection
 
 from core.clock import now
+from core.ids import uuid7
 from monitoring.join_outcomes import _predictions
 from serving import compact, segments
 from serving import delete_old as old
 from serving.dataplane import columns
-from serving.models import Compaction, PredictionSegment
+from serving.models import Compaction, PredictionSegment, ReplacedSegment
 from serving.queries import prediction, predictions_page
 from serving.tasks import compact_log
 from tests.serving.test_predictions import NAME, segment
@@ -54,6 +55,20 @@ def test_small_segments_become_one_piece_per_stretch_with_the_same_rows(db) -> N
     assert not PredictionSegment.objects.filter(profiled_at=None).exists()
     assert compact.compact_log() is None
     assert Compaction.objects.count() == 1
+
+
+def test_the_ids_of_replaced_segments_are_kept_for_some_days(db, monkeypatch) -> None:
+    monkeypatch.setattr(compact, "_FORGOTTEN_AT_ONCE", 2)
+    for number in range(5):
+        segment(BEGIN + timedelta(seconds=number), 1)
+    profiled()
+    replaced = set(PredictionSegment.objects.values_list("id", flat=True))
+    compact_log()
+    assert set(ReplacedSegment.objects.values_list("id", flat=True)) == replaced
+    ReplacedSegment.objects.update(at=now() - compact.REMEMBERED)
+    kept = ReplacedSegment.objects.create(id=uuid7())
+    compact_log()
+    assert list(ReplacedSegment.objects.all()) == [kept]
 
 
 def test_what_is_young_or_not_profiled_or_alone_stays_as_it_is(db) -> None:
