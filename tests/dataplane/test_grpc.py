@@ -19,7 +19,9 @@ from tritonclient.grpc import service_pb2 as pb
 from tritonclient.grpc import service_pb2_grpc
 
 from core.environment import ROOT
-from tests.dataplane.conftest import KEY, Log, Plane, endpoint, table, wait_for
+from serving.dataplane.grpc.health import MOST_WATCHERS
+from serving.table import Limits
+from tests.dataplane.conftest import KEY, NO_DATABASE, Log, Plane, endpoint, table, wait_for
 from tests.dataplane.grpc_plane import MESSAGE_BYTES, GrpcPlane, standing_grpc
 from tests.dataplane.models import regressor, slow
 from tests.dataplane.standing import ELSEWHERE, EXPIRED, READER
@@ -226,6 +228,41 @@ def test_the_standard_health_check_answers(standing_grpc: GrpcPlane) -> None:
         assert _refusal(stub.Check, health_pb2.HealthCheckRequest(service="nix"))[0] == Code.NOT_FOUND
 
 
+def test_health_is_watched_by_a_bounded_number_of_calls(standing_grpc: GrpcPlane) -> None:
+    with grpc.insecure_channel(standing_grpc.url) as channel:
+        stub = health_pb2_grpc.HealthStub(channel)
+        watching = [stub.Watch(health_pb2.HealthCheckRequest()) for _ in range(MOST_WATCHERS)]
+        assert {next(each).status for each in watching} == {health_pb2.HealthCheckResponse.SERVING}
+        assert _refusal(lambda request, **_: next(stub.Watch(request)), health_pb2.HealthCheckRequest())[0] == Code.RESOURCE_EXHAUSTED
+        watching.pop().cancel()
+        wait_for(lambda: _is_watched(stub), "room for a watcher")
+
+
+def _is_watched(stub: Any) -> bool:
+    try:
+        return bool(next(stub.Watch(health_pb2.HealthCheckRequest())).status == health_pb2.HealthCheckResponse.SERVING)
+    except grpc.RpcError:
+        return False
+
+
+def test_who_asks_too_often_is_told_when_to_come_again(tmp_path: Path) -> None:
+    plane = GrpcPlane(tmp_path, NO_DATABASE)
+    build = regressor(plane.artifacts)
+    plane.keep(table([build], [endpoint("sum", build, limits=Limits(requests_per_s=0.1, burst=1))]))
+    try:
+        plane.start()
+        with grpc.insecure_channel(plane.url) as channel:
+            stub = service_pb2_grpc.GRPCInferenceServiceStub(channel)
+            assert _value(stub.ModelInfer(_request([[1, 2, 3]]), metadata=KEYED)) == [321]
+            with pytest.raises(grpc.RpcError) as refused:
+                stub.ModelInfer(_request([[1, 2, 3]]), metadata=KEYED)
+    finally:
+        plane.end()
+    error: Any = refused.value
+    assert error.code() == Code.RESOURCE_EXHAUSTED
+    assert dict(error.trailing_metadata())["retry-after"] in ("9", "10")
+
+
 @pytest.mark.django_db
 def test_what_is_answered_is_logged_once_under_its_prediction_id(tmp_path: Path, log: Log) -> None:
     plane = GrpcPlane(tmp_path, log.url)
@@ -251,7 +288,7 @@ def _kill(plane: Plane) -> None:
 
 
 def test_no_request_is_lost_when_the_process_is_asked_to_end(tmp_path: Path) -> None:
-    plane = GrpcPlane(tmp_path, "postgresql://signalbox@/none?host=/nonexistent")
+    plane = GrpcPlane(tmp_path, NO_DATABASE)
     one, heavy = regressor(plane.artifacts), slow(plane.artifacts)
     plane.keep(table([one, heavy], [endpoint("sum", one), endpoint("slow", heavy)]))
     answered: list[float] = []

@@ -13,6 +13,8 @@ from serving.dataplane.grpc.packed import unpacked
 
 SERVICE = "grpc.health.v1.Health"
 _STEP_S = 0.25
+MOST_WATCHERS = 100
+"""They need no key, so their number is bounded; a load balancer needs a few."""
 _MESSAGE_BYTES = 1024
 _SERVING = health_pb2.HealthCheckResponse.SERVING
 _NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
@@ -25,6 +27,7 @@ class Health:
     def __init__(self, engine: Engine, services: frozenset[str]) -> None:
         self._engine, self._services = engine, services
         self._closed = False
+        self._watchers = 0
 
     def close(self) -> None:
         """End the watching, so that the server can end."""
@@ -49,14 +52,24 @@ class Health:
             await context.abort(grpc.StatusCode.NOT_FOUND, f"There is no service {request.service} here.")
         return health_pb2.HealthCheckResponse(status=status)
 
-    async def watch(self, request: health_pb2.HealthCheckRequest, _: grpc.aio.ServicerContext) -> AsyncIterator[health_pb2.HealthCheckResponse]:
-        """Answer now and at every change."""
+    async def watch(self, request: health_pb2.HealthCheckRequest, context: grpc.aio.ServicerContext) -> AsyncIterator[health_pb2.HealthCheckResponse]:
+        """Answer now and at every change; RESOURCE_EXHAUSTED for one watcher too many."""
+        if self._watchers >= MOST_WATCHERS:
+            await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, f"{MOST_WATCHERS} calls watch the health here already. Ask with Check.")
+        self._watchers += 1
+        try:
+            async for status in self._changes(request.service):
+                yield health_pb2.HealthCheckResponse(status=status)
+        finally:
+            self._watchers -= 1
+
+    async def _changes(self, service: str) -> AsyncIterator[int]:
         last = None
         while not self._closed:
-            status = self._status(request.service)
+            status = self._status(service)
             if status != last:
                 last = status
-                yield health_pb2.HealthCheckResponse(status=status)
+                yield status
             await asyncio.sleep(_STEP_S)
 
     def _status(self, service: str) -> int:

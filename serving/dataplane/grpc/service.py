@@ -13,12 +13,13 @@ from google.protobuf.message import DecodeError
 from core.errors import SignalboxError
 from serving.dataplane.call import Headers
 from serving.dataplane.engine import UNVETTED_BYTES, Engine
+from serving.dataplane.errors import Busy
 from serving.dataplane.grpc import catalog_calls
 from serving.dataplane.grpc import inference_pb2 as pb
 from serving.dataplane.grpc.catalog_calls import CatalogCall
 from serving.dataplane.grpc.messages import MessageCall, headers_of
 from serving.dataplane.grpc.packed import encoding_of, unpacked
-from serving.dataplane.grpc.statuses import abort, text_of
+from serving.dataplane.grpc.statuses import abort, refuse, text_of
 from serving.dataplane.grpc.streams import Stream
 
 logger = logging.getLogger(__name__)
@@ -43,7 +44,7 @@ class Service:
     async def infer(self, data: bytes, context: grpc.aio.ServicerContext) -> bytes:
         """Answer one prediction."""
         if self._closed:
-            await abort(context, 503, "This process is shutting down. Send the request again.")
+            await refuse(context, Busy("This process is shutting down. Send the request again."))
         headers = headers_of(context)
         try:
             data = self._unpacked(data, headers)
@@ -51,23 +52,23 @@ class Service:
         except DecodeError:
             await abort(context, 400, "The message is no ModelInferRequest.")
         except SignalboxError as error:
-            await abort(context, error.status, error.message)
-        future: asyncio.Future[tuple[int, bytes]] = asyncio.get_running_loop().create_future()
+            await refuse(context, error)
+        future: asyncio.Future[tuple[int, Headers, bytes]] = asyncio.get_running_loop().create_future()
 
-        def reply(status: int, _: Headers, body: bytes) -> None:
+        def reply(status: int, headers: Headers, body: bytes) -> None:
             if not future.done():
-                future.set_result((status, body))
+                future.set_result((status, headers, body))
 
         self._engine.submit(MessageCall(message, data, context, reply))
-        status, body = await future
+        status, told, body = await future
         if status != 200:
-            await abort(context, status, text_of(body))
+            await abort(context, status, text_of(body), told)
         return body
 
     async def stream_infer(self, requests: AsyncIterable[bytes], context: grpc.aio.ServicerContext) -> AsyncIterator[bytes]:
         """Answer a stream of predictions."""
         if self._closed:
-            await abort(context, 503, "This process is shutting down. Open a new stream.")
+            await refuse(context, Busy("This process is shutting down. Open a new stream."))
         stream = Stream(self._engine, context, self._message_bytes)
         self._streams.add(stream)
         try:
@@ -98,7 +99,7 @@ class Service:
             except DecodeError:
                 await abort(context, 400, f"The message is no {call.request.DESCRIPTOR.name}.")
             except SignalboxError as error:
-                await abort(context, error.status, error.message)
+                await refuse(context, error)
             except Exception:  # the edge: what nobody expected is ours
                 logger.exception("The call %s failed.", call.request.DESCRIPTOR.name)
                 await abort(context, 500, "Signalbox failed on this request. The server's log has the details.")

@@ -7,6 +7,10 @@ from typing import NoReturn
 import grpc
 import orjson
 
+from core.errors import SignalboxError
+from serving.dataplane.call import Headers
+from serving.dataplane.problems import headers_of
+
 _CODES = {
     400: grpc.StatusCode.INVALID_ARGUMENT,
     401: grpc.StatusCode.UNAUTHENTICATED,
@@ -33,7 +37,17 @@ def text_of(body: bytes) -> str:
     return str(orjson.loads(body)["error"])
 
 
-async def abort(context: grpc.aio.ServicerContext, status: int, text: str) -> NoReturn:
-    """End the call with an error; where trying again helps, say when."""
-    await context.abort(code_of(status), text, (("retry-after", "1"),) if status == 503 else ())
+async def abort(context: grpc.aio.ServicerContext, status: int, text: str, headers: Headers = b"") -> NoReturn:
+    """End the call with an error; where trying again helps, ``headers`` say when, and so does the trailing metadata."""
+    await context.abort(code_of(status), text, _metadata(headers))
     raise AssertionError("abort raises")
+
+
+async def refuse(context: grpc.aio.ServicerContext, error: SignalboxError) -> NoReturn:
+    """End the call as the error says."""
+    await abort(context, error.status, error.message, headers_of(error))
+
+
+def _metadata(headers: Headers) -> tuple[tuple[str, str], ...]:
+    pairs = (line.partition(b": ") for line in headers.split(b"\r\n"))
+    return tuple((name.decode(), value.decode()) for name, _, value in pairs if name == b"retry-after")

@@ -11,11 +11,11 @@ from google.protobuf.message import DecodeError
 from core.errors import SignalboxError
 from serving.dataplane.call import Headers
 from serving.dataplane.engine import Engine
-from serving.dataplane.errors import BadRequest
+from serving.dataplane.errors import BadRequest, Busy
 from serving.dataplane.grpc import inference_pb2 as pb
 from serving.dataplane.grpc.messages import MessageCall, headers_of
 from serving.dataplane.grpc.packed import unpacked
-from serving.dataplane.grpc.statuses import abort, text_of
+from serving.dataplane.grpc.statuses import refuse, text_of
 
 MOST_IN_FLIGHT = 64
 """So many requests of one stream are taken before the first is answered; the rest waits on the wire."""
@@ -39,8 +39,10 @@ class Stream:
         try:
             self._engine.authorize(self._headers.get(b"authorization"), self._headers.get(b"x-api-key"))
         except SignalboxError as error:
-            await abort(self._context, error.status, error.message)
+            await refuse(self._context, error)
         self._reading = asyncio.create_task(self._read(requests))
+        # Not at the end of the task's own code: of a task that is cancelled before its first step none runs.
+        self._reading.add_done_callback(lambda _: self._answers.put_nowait(None))
         try:
             is_read = False
             while self._in_flight or not is_read:
@@ -54,7 +56,7 @@ class Stream:
         finally:
             self._reading.cancel()
         if self.ending:
-            await abort(self._context, 503, "This process is shutting down. What it has answered holds; send the rest on a new stream.")
+            await refuse(self._context, Busy("This process is shutting down. What it has answered holds; send the rest on a new stream."))
 
     def end(self) -> None:
         """Read no more, since the process ends."""
@@ -63,11 +65,8 @@ class Stream:
             self._reading.cancel()
 
     async def _read(self, requests: AsyncIterable[bytes]) -> None:
-        try:
-            async for data in requests:
-                await self._take(data)
-        finally:
-            self._answers.put_nowait(None)
+        async for data in requests:
+            await self._take(data)
 
     async def _take(self, data: bytes) -> None:
         """Hand one request to the engine, as soon as the stream and its endpoint have room for it."""
