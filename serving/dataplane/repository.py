@@ -6,8 +6,10 @@ Never on the way of a prediction: an HTTP client of its own, made for the one ca
 from __future__ import annotations
 
 import asyncio
+import ssl
 import time
 from collections.abc import Mapping
+from functools import cache
 from typing import Any
 from urllib.parse import quote
 
@@ -52,12 +54,10 @@ async def change(engine: Engine, headers: Mapping[bytes, bytes], name: str, verb
 
 async def _asked(headers: Mapping[bytes, bytes], name: str, verb: str) -> int:
     """Ask the console, and give the endpoint's revision after it."""
-    # A console that listens on every address of this machine answers on the loopback one.
-    console = environment().console_url.replace("//0.0.0.0:", "//127.0.0.1:").replace("//[::]:", "//[::1]:")
-    body = {"reason": "Asked for by the protocol's repository call."}
+    console = environment().console_url
     try:
-        async with httpx.AsyncClient(timeout=_ANSWER_S, trust_env=False) as client:
-            answer = await client.post(f"{console}/api/v1/endpoints/{quote(name, safe='')}/{verb}/", json=body, headers={b"Authorization": _bearer(headers)})
+        async with httpx.AsyncClient(timeout=_ANSWER_S, trust_env=False, verify=await asyncio.to_thread(_tls)) as client:
+            answer = await _answer(client, f"/api/v1/endpoints/{quote(name, safe='')}/{verb}/", _bearer(headers))
     except (httpx.TransportError, httpx.InvalidURL) as error:
         raise Busy(
             f"The console at {console} does not answer ({type(error).__name__}), and only it can {verb} '{name}'. Nothing is known to have changed."
@@ -68,6 +68,29 @@ async def _asked(headers: Mapping[bytes, bytes], name: str, verb: str) -> int:
     if not isinstance(document.get("revision"), int):
         raise Failed(f"What answers at {console} is not Signalbox's console. Set SIGNALBOX_PUBLIC_CONSOLE_URL to its address.")
     return int(document["revision"])
+
+
+async def _answer(client: httpx.AsyncClient, path: str, bearer: bytes) -> httpx.Response:
+    """Ask this machine's console; only where none listens, the one at the public address."""
+    settings = environment()
+    # A console that listens on every address of this machine answers on the loopback one.
+    local = f"http://{settings.host}:{settings.console_port}".replace("//0.0.0.0:", "//127.0.0.1:").replace("//[::]:", "//[::1]:")
+    body = {"reason": "Asked for by the protocol's repository call."}
+    headers = {b"Authorization": bearer}
+    public = settings.public_console_url.rstrip("/")
+    if not public:
+        return await client.post(local + path, json=body, headers=headers)
+    seen = httpx.URL(public)  # the console answers to this name alone, and with HTTPS to its proxy alone
+    try:
+        return await client.post(local + path, json=body, headers={**headers, b"Host": seen.netloc, b"X-Forwarded-Proto": seen.scheme.encode()})
+    except httpx.ConnectError:
+        return await client.post(public + path, json=body, headers=headers)
+
+
+@cache
+def _tls() -> ssl.SSLContext:
+    """Made once and off the event loop: reading the certificates takes tens of milliseconds."""
+    return httpx.create_ssl_context(trust_env=False)
 
 
 def _bearer(headers: Mapping[bytes, bytes]) -> bytes:
