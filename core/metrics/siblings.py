@@ -24,6 +24,8 @@ logger = logging.getLogger(__name__)
 
 WITHIN_S = 1.0
 """A process that has not answered by then is left out, and ``signalbox_process_up`` says so."""
+_CONNECTED_WITHIN_S = 0.1
+"""Connecting waits only for a process whose queue of callers is full; one that hangs must not take the second of the others."""
 _LONGEST_ACCEPT = 1000
 _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(list[Piece]).decode
@@ -71,7 +73,8 @@ class Sibling:
                 logger.exception("The metrics of this process cannot be told.")
 
     def _answer(self, connection: socket.socket) -> None:
-        accept = _read(connection).decode("latin-1")
+        accept = _read(connection, time.monotonic() + WITHIN_S).decode("latin-1")
+        connection.settimeout(WITHIN_S)
         families = [*self._collect(), *process_families()]
         connection.sendall(_encode(pieces(families, accept, {"process": self._process, "pid": str(os.getpid())})))
 
@@ -86,7 +89,7 @@ def ask(run_dir: Path, processes: Collection[str], accept: str) -> list[Piece]:
     accept = accept[:_LONGEST_ACCEPT]
     until = time.monotonic() + WITHIN_S
     found: list[Piece] = []
-    asked = [(path, connection) for path in _sockets(run_dir, processes) if (connection := _ask(path, accept)) is not None]
+    asked = [(path, connection) for path in _sockets(run_dir, processes) if (connection := _ask(path, accept, until)) is not None]
     for path, connection in asked:
         process, _, pid = path.name.partition(".")
         told = _told(connection, until)
@@ -100,10 +103,10 @@ def _sockets(run_dir: Path, processes: Collection[str]) -> Iterable[Path]:
     return sorted(path for path in folder.glob("[!.]*.*") if path.name.partition(".")[0] in processes) if folder.is_dir() else []
 
 
-def _ask(path: Path, accept: str) -> socket.socket | None:
+def _ask(path: Path, accept: str, until: float) -> socket.socket | None:
     """Connect and ask; None, and the file removed, when the process has died."""
     connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    connection.settimeout(WITHIN_S)
+    connection.settimeout(min(_CONNECTED_WITHIN_S, max(0.001, until - time.monotonic())))
     try:
         connection.connect(str(path))
         connection.sendall(accept.encode("latin-1", "replace"))
@@ -121,14 +124,17 @@ def _ask(path: Path, accept: str) -> socket.socket | None:
 def _told(connection: socket.socket, until: float) -> list[Piece] | None:
     with connection:
         try:
-            connection.settimeout(max(0.01, until - time.monotonic()))
-            return _decode(_read(connection))
+            return _decode(_read(connection, until))
         except (OSError, msgspec.MsgspecError):
             return None
 
 
-def _read(connection: socket.socket) -> bytes:
-    parts = []
-    while part := connection.recv(65_536):
+def _read(connection: socket.socket, until: float) -> bytes:
+    """Read to the end; what is there already is read after ``until`` too."""
+    parts: list[bytes] = []
+    while True:
+        connection.settimeout(max(0.01, until - time.monotonic()))
+        part = connection.recv(65_536)
+        if not part:
+            return b"".join(parts)
         parts.append(part)
-    return b"".join(parts)
