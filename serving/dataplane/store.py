@@ -25,6 +25,8 @@ _CRASHES = 2
 _AT_ONCE_S = 1.0
 """Markers closer together than this are one crash: processes that were ended together, say by a power cut."""
 _CRASH_MEMORY_S = 3600
+_YOUNG_S = 600
+"""Younger files are not cleared away: a process that has a newer table may just have made them."""
 _decode_facts = msgspec.json.Decoder(Facts).decode
 
 
@@ -125,10 +127,16 @@ class BuildStore:
             marker.unlink(missing_ok=True)
 
     def forget_all_but(self, digests: set[str]) -> None:
+        """Clear away copies and facts of other builds, but for the young: they are left to the next table."""
+        until = time.time() - _YOUNG_S
         for folder in (self._copies, self._facts):
             for path in folder.iterdir():
-                if path.name.partition(".")[0] not in digests:
-                    path.unlink(missing_ok=True)
+                if path.name.partition(".")[0] in digests:
+                    continue
+                # The change time: a copy that is a link has the modification time of the artifact.
+                with contextlib.suppress(FileNotFoundError):
+                    if path.stat().st_ctime < until:
+                        path.unlink()
 
 
 def _keep_copy(path: Path, copy: Path) -> None:
