@@ -34,6 +34,7 @@ class Keeper:
         self.name = name
         self.stage = stage
         self.ends = 0
+        self.on_started_again: Callable[[], None] = lambda: None
         self._launch = launch
         self._stop_signal = stop_signal
         self._process: subprocess.Popen[bytes] | None = None
@@ -103,6 +104,7 @@ class Keeper:
             await asyncio.sleep(pause_s)
             pause_s = min(LONGEST_PAUSE_S, pause_s * 2)
             self._process = self._started_again()
+            self.on_started_again()
 
     def _started_again(self) -> subprocess.Popen[bytes] | None:
         try:

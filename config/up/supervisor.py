@@ -215,6 +215,7 @@ class Supervisor:
         return self._keep(Keeper(name, launch, stage, stop_signal))
 
     def _keep(self, keeper: Keeper) -> Keeper:
+        keeper.on_started_again = self._note_again
         keeper.start()
         self._keepers.append(keeper)
         return keeper
@@ -242,6 +243,11 @@ class Supervisor:
             ends.add_metric([keeper.name], keeper.ends)
             running.add_metric([keeper.name], keeper.pid is not None)
         return [ends, running]
+
+    def _note_again(self) -> None:
+        """A process has another pid now; before everything was ready there is no note yet."""
+        if self._tables.is_set():
+            self._write_note()
 
     def _write_note(self) -> None:
         urls = {"console_url": self._local(self.environment.console_port), "predict_url": self._local(self.environment.predict_port)}

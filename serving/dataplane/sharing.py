@@ -11,12 +11,13 @@ import asyncio
 import logging
 import threading
 import time
-
-import redis
-from redis.backoff import NoBackoff
-from redis.retry import Retry
+from typing import TYPE_CHECKING
 
 from serving.dataplane.limits import Accounts, Rate
+
+if TYPE_CHECKING:
+    from redis import Redis
+    from redis.commands.core import Script
 
 logger = logging.getLogger(__name__)
 
@@ -41,9 +42,8 @@ class RateSharing:
     """Shares the rates of ``accounts``."""
 
     def __init__(self, redis_url: str, accounts: Accounts, loop: asyncio.AbstractEventLoop) -> None:
-        self._redis = redis.Redis.from_url(redis_url, socket_timeout=_TIMEOUT_S, socket_connect_timeout=_TIMEOUT_S, retry=Retry(NoBackoff(), 0))
+        self._redis_url = redis_url
         self._accounts, self._loop = accounts, loop
-        self._add = self._redis.register_script(_ADD)
         self._told: dict[Rate, int] = {}  # what each had taken when we last told
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="rate-sharing", daemon=True)
@@ -54,13 +54,22 @@ class RateSharing:
     def stop(self) -> None:
         self._stopping.set()
         self._thread.join(timeout=2)
-        self._redis.close()
 
     def _run(self) -> None:
+        while not self._accounts.rates():
+            if self._stopping.wait(_EVERY_S):
+                return
+        # Only who limits rates pays for the client: it brings OpenTelemetry with it, 15 MB and a third of a second.
+        import redis
+        from redis.backoff import NoBackoff
+        from redis.retry import Retry
+
+        client = redis.Redis.from_url(self._redis_url, socket_timeout=_TIMEOUT_S, socket_connect_timeout=_TIMEOUT_S, retry=Retry(NoBackoff(), 0))
+        add = client.register_script(_ADD)
         pause_s = _EVERY_S
         while not self._stopping.wait(pause_s):
             try:
-                self._tell()
+                self._tell(client, add)
             except redis.RedisError as error:
                 logger.debug("Rates are not shared: %s", error)
                 pause_s = min(pause_s * 2, _LONGEST_PAUSE_S)
@@ -69,17 +78,18 @@ class RateSharing:
                 pause_s = _LONGEST_PAUSE_S
             else:
                 pause_s = _EVERY_S
+        client.close()
 
-    def _tell(self) -> None:
+    def _tell(self, client: Redis, add: Script) -> None:
         now = time.perf_counter()
         rates = self._accounts.rates()
         told = self._told = {rate: self._told.get(rate, 0) for rate in rates}  # what is limited no more is forgotten
         news = [(rate, rate.taken) for rate in rates if rate.taken != told[rate] or (rate.taken and now - rate.taken_at < _RECENT_S)]
         if not news:
             return
-        with self._redis.pipeline(transaction=False) as pipe:
+        with client.pipeline(transaction=False) as pipe:
             for rate, taken in news:
-                self._add([_PREFIX + rate.name], [taken - told[rate], rate.interval_s], client=pipe)
+                add([_PREFIX + rate.name], [taken - told[rate], rate.interval_s], client=pipe)
             ahead = pipe.execute()
         for (rate, taken), ahead_s in zip(news, ahead, strict=True):
             told[rate] = taken

@@ -16,6 +16,12 @@ from sklearn.linear_model import LogisticRegression
 from tests.product import Product, run_command
 
 
+def _until_all_processes_know(product: Product, key_id: str, rows: int) -> None:
+    """Each process writes and reads every two seconds what a key has used."""
+    _eventually(lambda: _json(product, "keys", "usage", key_id)["today"]["rows"], lambda found: found == rows)
+    time.sleep(3)
+
+
 def _eventually(look: Callable[[], Any], enough: Callable[[Any], bool]) -> Any:
     """Look until it is enough, half a minute at most; gives what was seen last."""
     until = time.monotonic() + 30
@@ -129,12 +135,14 @@ def test_a_limited_key_is_refused_beyond_its_budget_and_its_use_is_seen(product:
     product.command("deploy", name, "cli-iris", "1")
     made = _json(product, "keys", "create", "cli budget", "--scope", "predict", "--rows-per-day", "3")
     assert product.command("predict", name, two, SIGNALBOX_KEY=made["key"]).returncode == 0
+    _until_all_processes_know(product, made["id"], 2)
     refused = product.command("predict", name, two, SIGNALBOX_KEY=made["key"])
     assert (refused.returncode, "3 rows of today" in refused.stderr) == (1, True)
     used = _eventually(lambda: _json(product, "keys", "usage", made["id"]), lambda found: bool(found["days"]))
     assert used["today"] == {"requests": 1, "rows": 2, "budget_rows": 3}
     product.command("keys", "limit", made["id"], "--rows-per-day", "4")
     _eventually(lambda: product.command("predict", name, two, SIGNALBOX_KEY=made["key"]).returncode, lambda code: code == 0)
+    _until_all_processes_know(product, made["id"], 4)
     assert product.command("predict", name, two, SIGNALBOX_KEY=made["key"]).returncode == 1
 
 

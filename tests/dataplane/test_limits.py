@@ -116,7 +116,7 @@ def test_processes_tell_each_other_what_a_rate_has_let_through(pair: tuple[Plane
     first.start()
     second.start()
     assert [_ask(each, text).status_code for each in (first, second)] == [200, 200]
-    time.sleep(0.5)  # both know of each other now
+    time.sleep(3)  # the client is imported, and both know of each other now
     assert _ask(first, text).status_code == 200
     time.sleep(0.5)
     assert [_ask(second, text).status_code for _ in range(2)] == [200, 429]
