@@ -46,8 +46,10 @@ def take_infer(call: Call, endpoint: EndpointState) -> Slot:
 
 
 def take_predict(call: Call, endpoint: EndpointState) -> Slot:
-    """Read named rows."""
+    """Read named rows, as JSON or as CSV."""
     first = endpoint.candidates(call.head.route.version)[0]
+    if _is_csv(call):
+        return _take_rows(call, endpoint, first, _csv_rows(call, endpoint, first), lambda slot: slot.answers.rows)
     request = first.codec.request_of(call.body, endpoint.limits.max_rows)
     call.request_id = request.id
     if request.parameters:
@@ -60,13 +62,22 @@ def take_predict(call: Call, endpoint: EndpointState) -> Slot:
 def take_invocations(call: Call, endpoint: EndpointState) -> Slot:
     """Read any of MLflow's forms: dataframe_split, dataframe_records, instances, inputs, or CSV."""
     first = endpoint.candidates(call.head.route.version)[0]
-    is_csv = b"csv" in call.head.content_type.lower()
-    records = _csv_records(call.body) if is_csv else _json_records(call.body, [feature.name for feature in first.codec.features])
-    rows = first.codec.rows_of(records, endpoint.limits.max_rows, strict=not is_csv)
+    if _is_csv(call):
+        rows = _csv_rows(call, endpoint, first)
+    else:
+        rows = first.codec.rows_of(_json_records(call.body, [feature.name for feature in first.codec.features]), endpoint.limits.max_rows)
     return _take_rows(call, endpoint, first, rows, lambda slot: slot.answers.invocations)
 
 
 FORMS: dict[str, Callable[[Call, EndpointState], Slot]] = {"infer": take_infer, "predict": take_predict, "invocations": take_invocations}
+
+
+def _is_csv(call: Call) -> bool:
+    return b"csv" in call.head.content_type.lower()
+
+
+def _csv_rows(call: Call, endpoint: EndpointState, first: Slot) -> list[Any]:
+    return first.codec.rows_of(_csv_records(call.body), endpoint.limits.max_rows, strict=False)
 
 
 def _take_rows(call: Call, endpoint: EndpointState, first: Slot, rows: list[Any], render_of: Callable[[Slot], Any]) -> Slot:

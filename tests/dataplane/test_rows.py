@@ -116,6 +116,14 @@ def test_answers_csv(standing: Plane) -> None:
     assert answer.json() == {"predictions": ["yes", "no"]}
 
 
+def test_answers_csv_with_labels_and_probabilities_at_predict(standing: Plane) -> None:
+    rows = [{"age": 40, "plan": "free"}, {"age": None, "plan": "gold"}]
+    answer = standing.client.post("/v2/models/churn/predict", content="plan,age\r\nfree,40\r\ngold,\r\n", headers={"Content-Type": "text/csv"})
+    assert answer.json()["predictions"] == standing.client.post("/v2/models/churn/predict", json={"rows": rows}).json()["predictions"]
+    wrong = standing.client.post("/v2/models/churn/predict", content="plan,age\r\nfree,old\r\n", headers={"Content-Type": "text/csv"})
+    assert (wrong.status_code, wrong.json()["error"]) == (400, "Row 0, feature 'age': Expected `float | null`, got `str`.".replace("`", "'"))
+
+
 @pytest.mark.parametrize(
     "body", [b"", b"[]", b"{}", b'{"instances":3}', b'{"inputs":{"age":[1,2],"plan":["a"]}}', b'{"dataframe_split":{"columns":["a","a"],"data":[]}}']
 )
