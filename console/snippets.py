@@ -7,7 +7,7 @@ import shlex
 from collections.abc import Mapping
 from typing import Any
 
-from registry.signature import Feature, Layout, Signature
+from registry.signature import Feature, Layout, Signature, Tensor
 
 _KEY = "$SIGNALBOX_KEY"
 
@@ -32,14 +32,18 @@ def python(url: str, endpoint: str, row: Mapping[str, Any]) -> str:
 
 
 def oip(signature: Signature, row: Mapping[str, Any]) -> str:
-    """The body of ``POST /v2/models/<endpoint>/infer``."""
+    """The body of ``POST /v2/models/<endpoint>/infer``; a boolean goes into a tensor of numbers as 1 or 0."""
     values = {feature.name: row.get(feature.name) for feature in signature.features}
     if signature.layout is Layout.MATRIX:
         tensor = signature.inputs[0]
-        inputs = [{"name": tensor.name, "shape": [1, len(values)], "datatype": tensor.datatype, "data": list(values.values())}]
+        inputs = [{"name": tensor.name, "shape": [1, len(values)], "datatype": tensor.datatype, "data": [_fit(value, tensor) for value in values.values()]}]
     else:
-        inputs = [{"name": t.name, "shape": [1, 1], "datatype": t.datatype, "data": [values.get(t.name)]} for t in signature.inputs]
+        inputs = [{"name": t.name, "shape": [1, 1], "datatype": t.datatype, "data": [_fit(values.get(t.name), t)]} for t in signature.inputs]
     return json.dumps({"inputs": inputs}, indent=2, ensure_ascii=False)
+
+
+def _fit(value: Any, tensor: Tensor) -> Any:
+    return int(value) if isinstance(value, bool) and tensor.datatype != "BOOL" else value
 
 
 def example(features: tuple[Feature, ...]) -> dict[str, Any]:

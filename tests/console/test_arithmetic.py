@@ -139,3 +139,4 @@ def test_the_request_to_copy_is_the_one_that_was_sent() -> None:
     assert json.loads(snippets.oip(matrix, {"age": 41, "city": 2}))["inputs"] == [{"name": "input", "shape": [1, 2], "datatype": "FP32", "data": [41, 2]}]
     columns = Signature(layout=Layout.COLUMNS, features=features, inputs=(Tensor("age", "INT64", (-1, 1)), Tensor("city", "BYTES", (-1, 1))), outputs=())
     assert [each["data"] for each in json.loads(snippets.oip(columns, row))["inputs"]] == [[41], ["O'Hare"]]
+    assert '"data": [\n        1\n      ]' in snippets.oip(columns, row | {"age": True})
