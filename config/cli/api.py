@@ -16,6 +16,7 @@ from core.environment import environment
 TIMEOUT_S = 60.0
 _REFUSALS = {409, 422}
 _NEXT = {401: "signalbox keys create NAME --scope admin   (or set SIGNALBOX_KEY)", 404: "signalbox models   or   signalbox endpoints"}
+_NOT_FOUND = {"keys": "signalbox keys list", "alerts": "signalbox alerts"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,10 +68,10 @@ class Api:
             found.append(row)
         return found
 
-    def predict(self, endpoint: str, body: dict[str, Any], headers: dict[str, str] | None = None) -> Any:
-        """Ask the data plane for predictions."""
+    def predict(self, endpoint: str, body: dict[str, Any] | None, headers: dict[str, str] | None = None, *, content: bytes | None = None) -> Any:
+        """Ask the data plane for predictions: ``body`` as JSON, or ``content`` as it is."""
         url = self.address.predict_url or str(self.get("me/")["predict_url"]).rstrip("/")
-        return self._send("POST", f"{url}/v2/models/{endpoint}/predict", json=body, headers=headers)
+        return self._send("POST", f"{url}/v2/models/{endpoint}/predict", json=body, headers=headers, content=content)
 
     def download(self, path: str, file: BinaryIO, **params: Any) -> str:
         """Write the answer to ``file`` as it comes; gives where to go on, if it says that there is more."""
@@ -100,6 +101,8 @@ class Api:
     def _send(self, method: str, url: str, **options: Any) -> Any:
         try:
             answer = self._http.request(method, url, **options)
+        except (httpx.UnsupportedProtocol, httpx.InvalidURL) as error:
+            raise Failure(f"{self.address.console_url!r} is no address: write http:// or https:// before it.") from error
         except httpx.TransportError as error:
             text = f"{url.split('/', 3)[2]} does not answer ({type(error).__name__})."
             raise Failure(f"Signalbox at {text} It is not running, or runs elsewhere.", next_command="signalbox up   (or set SIGNALBOX_URL)") from error
@@ -115,7 +118,15 @@ def _failure_of(answer: httpx.Response) -> Failure:
     except (json.JSONDecodeError, AttributeError):
         text = f"{answer.url} answered {answer.status_code} {answer.reason_phrase}."
     kind = Refused if answer.status_code in _REFUSALS else Failure
-    return kind(str(text), next_command=_NEXT.get(answer.status_code, ""), status=answer.status_code)
+    return kind(str(text), next_command=_next_of(answer), status=answer.status_code)
+
+
+def _next_of(answer: httpx.Response) -> str:
+    """Name the command that helps: for what was not found, the list that has it."""
+    what, _, rest = answer.url.path.partition("/api/v1/")[2].partition("/")
+    if answer.status_code == httpx.codes.NOT_FOUND and rest.endswith("/roll-back/"):
+        return f"signalbox ledger {rest.partition('/')[0]}   or   signalbox endpoints"
+    return (_NOT_FOUND.get(what) if answer.status_code == httpx.codes.NOT_FOUND else None) or _NEXT.get(answer.status_code, "")
 
 
 def _kept_key() -> str:

@@ -79,8 +79,14 @@ def _value(text: str) -> Any:
 def deploy(session: Session, /, *, endpoint: str, model: str, version: int, slot: str | None, build_kind: str, reason: str) -> None:
     """Put VERSION of MODEL into a slot of ENDPOINT, warm, with no traffic (the very first gets all)."""
     body = {"model": model, "version": version, "slot": slot, "build_kind": build_kind}
-    _change(session, endpoint, "deploy", body, reason)
-    session.progress(f"Next:  signalbox split {endpoint} blue=90 green=10   or   signalbox promote {endpoint}")
+    after = _change(session, endpoint, "deploy", body, reason)
+    shares = {slot["name"]: slot["weight"] for slot in after["slots"] if slot.get("version")}
+    if len(shares) == 1:
+        session.progress(f"Next:  signalbox predict {endpoint} rows.json")
+    elif after["loaded"]:
+        live = after["live_slot"]
+        other = next(name for name in shares if name != live)
+        session.progress(f"Next:  signalbox split {endpoint} {live}=90 {other}=10   or   signalbox promote {endpoint}")
 
 
 @click.command()
@@ -154,12 +160,13 @@ def traffic(endpoint: dict[str, Any]) -> str:
     return ", ".join(f"{slot['name']} {slot['weight']} % {cell(slot, 'model')} {cell(slot, 'version')}" for slot in full) or "empty"
 
 
-def _change(session: Session, endpoint: str, verb: str, body: dict[str, Any], reason: str) -> None:
+def _change(session: Session, endpoint: str, verb: str, body: dict[str, Any], reason: str) -> Any:
     """Change the state that we see: whoever changed it in between wins, and we are told."""
     seen = session.api.get(f"endpoints/{endpoint}/")
-    _apply(session, endpoint, verb, {**body, "revision": seen["revision"], "reason": reason})
+    return _apply(session, endpoint, verb, {**body, "revision": seen["revision"], "reason": reason})
 
 
-def _apply(session: Session, endpoint: str, verb: str, body: dict[str, Any]) -> None:
+def _apply(session: Session, endpoint: str, verb: str, body: dict[str, Any]) -> Any:
     after = session.api.post(f"endpoints/{endpoint}/{verb}/", {name: value for name, value in body.items() if value is not None})
     session.show(after, f"{endpoint}: {traffic(after)}  (revision {after['revision']})")
+    return after

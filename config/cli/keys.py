@@ -28,6 +28,15 @@ def limit_options(command: Callable[..., None]) -> Callable[..., None]:
     return command
 
 
+def _id_of(_context: click.Context, _parameter: click.Parameter, text: str) -> str:
+    """Take the id, also from the whole key."""
+    start, *rest = text.split("_", 2)
+    return rest[0] if start == "sbx" and rest else text
+
+
+key_argument = click.argument("key_id", callback=_id_of)
+
+
 @click.group()
 def keys() -> None:
     """API keys for programs."""
@@ -53,10 +62,11 @@ def create_key(session: Session, /, name: str, scopes: tuple[str, ...], endpoint
     made = session.api.post("keys/", {"name": name, "scopes": scopes, "endpoints": endpoints, "expires_at": expires_at, "limits": _given(limits)})
     session.progress("This is shown only once:")
     session.show(made, made["key"])
+    session.progress(f"Its id is {made['id']}. Next:  signalbox keys limit {made['id']} --rate 10   or   signalbox keys usage {made['id']}")
 
 
 @keys.command("limit")
-@click.argument("key_id")
+@key_argument
 @limit_options
 @click.option("--reason", default="", help="Why; it stands in the audit log.")
 @connected
@@ -69,7 +79,7 @@ def limit_key(session: Session, /, key_id: str, reason: str, **limits: float | N
 
 
 @keys.command("usage")
-@click.argument("key_id")
+@key_argument
 @connected
 def key_usage(session: Session, key_id: str) -> None:
     """Show what a key has used: today, in all, and on the last 30 days."""
@@ -82,7 +92,7 @@ def key_usage(session: Session, key_id: str) -> None:
 
 
 @keys.command("revoke")
-@click.argument("key_id")
+@key_argument
 @connected
 def revoke_key(session: Session, key_id: str) -> None:
     """End a key at once."""

@@ -2,27 +2,30 @@
 
 from __future__ import annotations
 
-import csv
 import json
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, BinaryIO
 
 import click
 
+from config.cli.failures import FAILED, REFUSED
 from config.cli.session import Session, connected
 
 
 @click.command()
 @click.argument("endpoint")
-@click.argument("file", type=click.File("r"), required=False)
+@click.argument("file", type=click.File("rb"), required=False)
 @click.option("--row", "rows", multiple=True, metavar="JSON", help="One row, for example '{\"age\": 41}'; may be repeated.")
 @connected
-def predict(session: Session, endpoint: str, file: TextIO | None, rows: tuple[str, ...]) -> None:
+def predict(session: Session, endpoint: str, file: BinaryIO | None, rows: tuple[str, ...]) -> None:
     """Ask ENDPOINT for predictions. FILE is a JSON list of rows, or a CSV with a header; - is the standard input."""
-    body = {"rows": [_read_row(row) for row in rows] + (_read_rows(file) if file else [])}
-    if not body["rows"]:
+    if bool(rows) == bool(file):
         raise click.UsageError("Give the rows: a FILE, or --row JSON.")
-    answer = session.api.predict(endpoint, body)
+    content = file.read() if file else b""
+    if file and not content.lstrip().startswith((b"[", b"{")):
+        answer = session.api.predict(endpoint, None, {"Content-Type": "text/csv"}, content=content)
+    else:
+        answer = session.api.predict(endpoint, {"rows": _read_rows(content) if file else [_read_row(row) for row in rows]})
     if session.as_json:
         session.show(answer, "")
         return
@@ -45,6 +48,10 @@ def outcomes(session: Session, file: Path | None, prediction: str | None, value:
     else:
         raise click.UsageError("Give a FILE, or --prediction and --value.")
     session.show(sent, f"{sent['accepted']} accepted, {sent['parked']} wait for their prediction, {sent['refused']} refused")
+    for error in sent["errors"]:
+        session.progress(f"  outcome {error['index']}: {error['reason']}")
+    if sent["refused"]:
+        raise SystemExit(FAILED if sent["accepted"] or sent["parked"] else REFUSED)
 
 
 @click.command()
@@ -82,18 +89,17 @@ def _read_row(text: str) -> dict[str, Any]:
     return row
 
 
-def _read_rows(file: TextIO) -> list[dict[str, Any]]:
-    text = file.read()
-    if text.lstrip().startswith(("[", "{")):
-        rows = json.loads(text)
-        return rows if isinstance(rows, list) else rows.get("rows", [rows])
-    return [{name: _value(value) for name, value in row.items()} for row in csv.DictReader(text.splitlines())]
+def _read_rows(content: bytes) -> list[Any]:
+    try:
+        rows = json.loads(content)
+    except ValueError as error:
+        raise click.UsageError(f"FILE is not JSON: {error}.") from error
+    found: list[Any] = rows if isinstance(rows, list) else rows.get("rows", [rows])
+    return found
 
 
-def _value(text: str) -> str | float | int | None:
-    """A CSV cell: empty is missing, a number is a number."""
-    if text == "":
-        return None
+def _value(text: str) -> str | float | int:
+    """Read a number as a number; anything else is text."""
     for kind in (int, float):
         try:
             return kind(text)

@@ -23,7 +23,7 @@ File = click.Path(exists=True, dir_okay=False, path_type=Path)
 @click.command()
 @click.argument("file", type=File)
 @click.option("--name", required=True, help="The model's name; it is made on first use.")
-@click.option("--sample", type=File, help="Rows of training data, CSV or Parquet: types, bounds and the reference of drift come from it.")
+@click.option("--sample", type=File, help="Rows of training data, CSV, JSON or Parquet: types, bounds and the reference of drift come from it.")
 @click.option("--description", default="", help="What this version is.")
 @click.option("--metric", "metrics", multiple=True, metavar="NAME=NUMBER", help="For example accuracy=0.93; may be repeated.")
 @click.option("--tag", "tags", multiple=True, metavar="NAME=VALUE", help="May be repeated.")
@@ -40,8 +40,8 @@ def register(
         if sample is not None:
             files["sample"] = (sample.name, stack.enter_context(sample.open("rb")))
         version = session.api.post(f"models/{name}/versions/", data=fields, files=files)
-    session.progress(f"{name} version {version['number']}: {file.stat().st_size / 1e6:.1f} MB sent")
     if how["wait"]:
+        session.progress(f"{name} version {version['number']}")
         version = watch(session, name, version["number"], how["timeout_s"])
     session.show(version, f"{name} version {version['number']} is {version['state']}.")
     session.progress(f"Next:  signalbox deploy ENDPOINT {name} {version['number']}")
@@ -69,7 +69,7 @@ def _ready_or_failure(version: dict[str, Any], name: str) -> dict[str, Any]:
     failed: dict[str, Any] = next((step for step in version["steps"] if step["state"] == "failed"), {})
     why = version["refusal"] or version["not_servable_reason"]
     if failed.get("advice") and failed["advice"] not in why:
-        why = f"{why} {failed['advice']}"
+        why = f"{why.rstrip('.')}. {failed['advice']}"
     raise Refused(f"{name} version {version['number']} cannot be served. {why}")
 
 

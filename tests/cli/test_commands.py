@@ -81,6 +81,9 @@ def test_walks_a_version_into_traffic_and_back(product: Product, iris: Path) -> 
     sent = product.command("outcomes", "--prediction", answer["prediction_id"], "--value", "0")
     assert sent.returncode == 0, sent.stderr
     assert sent.stdout.startswith("1 accepted")
+    unknown = product.command("outcomes", "--prediction", answer["prediction_id"], "--value", "rose")
+    assert (unknown.returncode, unknown.stdout) == (3, "0 accepted, 0 wait for their prediction, 1 refused\n")
+    assert unknown.stderr.startswith("  outcome 0: ")
 
     file = iris / "log.parquet"
     written = _json(product, "export-predictions", name, "--format", "parquet", "-o", str(file))
@@ -94,6 +97,20 @@ def test_lists_models_and_versions(product: Product, iris: Path) -> None:
     assert "cli-iris" in product.command("models").stdout
 
 
+def test_reads_rows_as_csv_by_the_signature_and_says_what_is_no_file_of_rows(product: Product, iris: Path, tmp_path: Path) -> None:
+    name, table = "cli-csv", "petal length (cm),sepal length (cm),sepal width (cm),petal width (cm)\n1.4,5.1,3.5,0.2\n1.4,4.9,3,0.2\n"
+    product.command("create-endpoint", name)
+    assert product.command("deploy", name, "cli-iris", "1").stderr == f"Next:  signalbox predict {name} rows.json\n"
+    (tmp_path / "two.csv").write_text(table)
+    named = _json(product, "predict", name, str(iris / "two.json"))["predictions"]
+    assert _json(product, "predict", name, str(tmp_path / "two.csv"))["predictions"] == named
+    wrong = product.command("predict", name, str(iris / "1.joblib"))
+    assert (wrong.returncode, wrong.stderr.startswith("Error: The body is not CSV in UTF-8")) == (1, True)
+    (tmp_path / "half.json").write_text('{"rows": [')
+    half = product.command("predict", name, str(tmp_path / "half.json"))
+    assert (half.returncode, "Error: FILE is not JSON" in half.stderr) == (2, True)
+
+
 def test_a_refused_file_ends_with_code_3_and_says_why(product: Product, tmp_path: Path) -> None:
     (tmp_path / "evil.pkl").write_bytes(b"cos\nsystem\n(S'true'\ntR.")
     done = product.command("register", str(tmp_path / "evil.pkl"), "--name", "cli-evil")
@@ -103,13 +120,16 @@ def test_a_refused_file_ends_with_code_3_and_says_why(product: Product, tmp_path
 
 
 def test_issues_and_revokes_a_key(product: Product) -> None:
-    text = product.command("keys", "create", "cli test", "--scope", "read").stdout.strip()
+    made = product.command("keys", "create", "cli test", "--scope", "read")
+    text = made.stdout.strip()
     assert text.startswith("sbx_")
+    assert f"Its id is {text.split('_')[1]}." in made.stderr
+    assert "Next:  signalbox keys list" in product.command("keys", "usage", "nobody").stderr
     assert product.command("models", SIGNALBOX_KEY=text).returncode == 0
     forbidden = product.command("create-endpoint", "cli-forbidden", SIGNALBOX_KEY=text)
     assert forbidden.returncode == 1
     assert "endpoint.create" in forbidden.stderr
-    product.command("keys", "revoke", text.split("_")[1])
+    assert product.command("keys", "revoke", text).stdout == f"{text.split('_')[1]} is revoked.\n"
     assert product.command("models", SIGNALBOX_KEY=text).returncode == 1
 
 
@@ -175,5 +195,6 @@ def test_says_what_to_do_when_nothing_runs(tmp_path: Path) -> None:
         "Error: Signalbox at 127.0.0.1:1 does not answer (ConnectError). It is not running, or runs elsewhere.",
         "Next:  signalbox up   (or set SIGNALBOX_URL)",
     ]
+    assert "no address: write http:// or https:// before it" in run_command(tmp_path / "var", "models", "--url", "models.example.org").stderr
     assert run_command(tmp_path / "var", "split", "x", "blue").returncode == 2
     assert run_command(tmp_path / "var", "sign-in").returncode == 1
