@@ -174,7 +174,11 @@ def _roll_back_sheet(request: HttpRequest, actor: Actor, name: str, to: int | No
     detail = endpoint_detail(name)
     past = roll_back_target(name) if to is None else _state_of_revision(name, to)
     if past is None:
-        missing = f"Revision {to} is not in the ledger of {name}." if to else "No other version has answered all of the traffic yet."
+        missing = (
+            f"Revision {to} is not in the ledger of {name}."
+            if to
+            else "Before what answers now, no other version had all of the traffic. The ledger goes to any revision."
+        )
         heading = "Nothing to roll back to"
         return _sheet(request, actor, detail, "endpoint/_nothing_to_do.html", wrong, title="Roll back", heading=heading, missing=missing)
     live = past.slot(past.live_slot)

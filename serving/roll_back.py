@@ -36,7 +36,7 @@ def roll_back(*, actor: Actor, endpoint: str, to_revision: int | None = None, re
         if past is None:
             load = "" if before.loaded else f" To put what it has back into service: signalbox load {endpoint}"
             raise NothingEarlier(
-                f"{endpoint} has no earlier state to roll back to: no other version has answered all of its traffic. Nothing was changed.{load}"
+                f"{endpoint} has no earlier state to roll back to: before what answers now no other version had all of its traffic. Nothing was changed.{load}"
             )
         after = _restored(before, past.state, _existing([past]))
         ledger.apply(row, before, after, actor)
