@@ -21,6 +21,7 @@ from core.errors import Forbidden, Invalid, NotFound, NotSignedIn, SignalboxErro
 
 logger = logging.getLogger(__name__)
 CONTENT_TYPE = "application/problem+json"
+_NOT_SIGNED_IN = "Nobody is signed in, and no API key came. Send one as 'Authorization: Bearer sbx_...'."
 _CODES = {"parse_error": "invalid", "not_authenticated": "not_signed_in", "authentication_failed": "not_signed_in", "permission_denied": "forbidden"}
 
 
@@ -100,12 +101,13 @@ def _flat(detail: Any, name: str = "") -> dict[str, list[str]]:
 
 def _answer_of_rest_framework(error: exceptions.APIException) -> Response:
     code = str(getattr(error.detail, "code", error.default_code))
+    text = _NOT_SIGNED_IN if isinstance(error, exceptions.NotAuthenticated) else str(error.detail)
     headers = {}
     if isinstance(error, exceptions.AuthenticationFailed | exceptions.NotAuthenticated):
         headers["WWW-Authenticate"] = getattr(error, "auth_header", None) or 'Bearer realm="signalbox"'
     if wait := getattr(error, "wait", None):
         headers["Retry-After"] = str(int(wait))
-    return _problem(error.status_code, str(error.detail), _CODES.get(code, code), headers)
+    return _problem(error.status_code, text, _CODES.get(code, code), headers)
 
 
 def _unexpected(error: Exception, context: dict[str, Any]) -> Response:
