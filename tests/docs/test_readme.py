@@ -43,6 +43,12 @@ def test_every_block_of_the_readme_runs(product, tmp_path):
     heading, answer = printed[-1].splitlines()[-2:]
     assert heading.split() == ["LABEL", "PROBABILITIES"]
     assert answer.split()[:2] == ["0", "0"]
+    after = (ROOT / "docs" / "tutorial" / "first-model.md").read_text()
+    (trained,) = [block for block in BLOCK.findall(after) if block[0] == "python"]
+    run(trained, tmp_path, settings)
+    _, _, rest = after.partition("## Ask it with curl")
+    told = [run(block, tmp_path, settings) for block in BLOCK.findall(rest) if block[0] == "sh"]
+    assert [line.split()[0] for line in told[-1].splitlines()] == ["REVISION", "6", "5", "4", "3", "2", "1"]
 
 
 def test_every_relative_link_of_the_documentation_leads_somewhere():
