@@ -11,6 +11,7 @@ import socket
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -226,6 +227,8 @@ class Supervisor:
 
     async def _stop(self) -> None:
         """Stage by stage, each with its own limit; all limits together stay under ten seconds."""
+        with suppress(OSError):  # the terminal may be gone
+            self._tell("stopping")
         if self._rolling is not None:
             self._rolling.cancel()
         for process in self._steps:
