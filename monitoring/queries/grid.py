@@ -239,9 +239,10 @@ def _sentence(verdict: str, rows: tuple[DriftRow, ...], chosen: Chosen, rule: Ru
         return f"Not enough data: {chosen.window_n:,} of {rule.minimum_rows:,} rows."
     drifted = [row for row in rows if row.verdict in (Verdict.WATCH, Verdict.SEVERE) and not row.muted]
     if drifted:
-        count = "1 column" if len(drifted) == 1 else f"{len(drifted)} columns"
+        count = "1 column differs" if len(drifted) == 1 else f"{len(drifted)} columns differ"
         window = _LEVEL_NAMES[Level(chosen.level or Level.HOUR)]
-        return f"{count} differ from the reference in the last {window}, first of all {drifted[0].feature} (PSI {drifted[0].psi or 0:.2f})."
+        lasting = f" Lists and alerts wait for {rule.windows_in_a_row} such windows in a row." if rule.windows_in_a_row > 1 else ""
+        return f"{count} from the reference in the last {window}, first of all {drifted[0].feature} (PSI {drifted[0].psi or 0:.2f}).{lasting}"
     return _TEXT[Verdict(verdict)]
 
 
