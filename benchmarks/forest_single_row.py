@@ -86,10 +86,7 @@ def table(ours: np.ndarray, theirs: np.ndarray, cold: np.ndarray) -> str:
         f"| ONNX build, ONNX Runtime {version('onnxruntime')}, 1 thread | {np.median(ours):.4f} ms | {np.percentile(ours, 99):.4f} ms |",
         f"| scikit-learn {version('scikit-learn')}, `predict_proba` | {np.median(theirs):.2f} ms | {np.percentile(theirs, 99):.2f} ms |",
         f"| **ratio of the medians** | **{np.median(theirs) / np.median(ours):.0f}x** | |",
-        (
-            "| ONNX build, each call right after one of scikit-learn, which empties the processor's caches "
-            f"| {np.median(cold):.4f} ms | {np.percentile(cold, 99):.4f} ms |"
-        ),
+        f"| ONNX build, right after a call of scikit-learn each, with cold caches | {np.median(cold):.4f} ms | {np.percentile(cold, 99):.4f} ms |",
         "",
         f"RandomForestClassifier with {TREES} trees on scikit-learn's digits (64 columns, 10 classes); {CALLS} calls of each, {BLOCK} in turn, one run.",
         f"{os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}. Repeat: `python -m benchmarks.forest_single_row --write`.",
