@@ -52,11 +52,17 @@ def _make(folder: Path, name: str, title: str, model: Any, rows: np.ndarray, tar
     path = folder / f"{name}.joblib"
     joblib.dump(model, path)
     classifies = hasattr(model, "predict_proba")
-    row = [round(float(value), 4) for value in rows[0]]
+    row = [_short(float(value), column) for value, column in zip(rows[0], rows.T, strict=True)]
     asked = np.array([row], np.float32)
     expected = (model.predict_proba(asked) if classifies else model.predict(asked)).ravel().tolist()
     content = _converted(model, rows.shape[1], classifies)
     return BenchModel(name, title, content, path, _signature(rows, sorted(set(target.tolist())) if classifies else []), row, expected)
+
+
+def _short(value: float, column: np.ndarray) -> float:
+    """Round as people write numbers, but not beyond the bounds of the signature."""
+    short = round(value, 4)
+    return short if column.min() <= np.float32(short) <= column.max() else value
 
 
 def _signature(rows: np.ndarray, classes: list[int]) -> Signature:

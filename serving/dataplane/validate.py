@@ -92,7 +92,9 @@ class NumberCheck:
         changed = array.copy()
         width = len(self.features)
         columns = changed.reshape(len(flags), -1)
-        for index in range(columns.shape[1]):
+        grid = columns.reshape(len(flags), -1, width)
+        clean = ((grid >= self.low) & (grid <= self.high)).all(axis=0)
+        for index in np.flatnonzero(~clean).tolist():
             self._apply_column(columns[:, index], index % width, flags, done)
         return changed
 
