@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Coroutine
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, TypeVar
+
+Result = TypeVar("Result")
 
 
-def run(walk: Coroutine[Any, Any, None]) -> None:
-    """Run ``walk`` to its end; raises what it raises."""
+def run(walk: Coroutine[Any, Any, Result]) -> Result:
+    """Run ``walk`` to its end and give its result; raises what it raises."""
     with ThreadPoolExecutor(1) as threads:
-        threads.submit(asyncio.run, walk).result()
+        return threads.submit(asyncio.run, walk).result()

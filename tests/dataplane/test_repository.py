@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -11,6 +10,7 @@ import pytest
 
 from core.environment import environment
 from serving.dataplane import repository
+from tests import own_loop
 from tests.dataplane.conftest import free_port
 
 
@@ -55,7 +55,7 @@ def settings_of(monkeypatch: pytest.MonkeyPatch) -> Iterator[pytest.MonkeyPatch]
 
 def _asked() -> int:
     environment.cache_clear()
-    return asyncio.run(repository._asked({b"x-api-key": b"key"}, "sum", "load"))
+    return own_loop.run(repository._asked({b"x-api-key": b"key"}, "sum", "load"))
 
 
 def test_this_machines_console_is_asked_by_its_public_name(server: _Server, settings_of: pytest.MonkeyPatch) -> None:
