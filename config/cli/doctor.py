@@ -26,6 +26,7 @@ from core.environment import environment
 from core.errors import SignalboxError
 
 FREE_BYTES_WANTED = 2 * 2**30
+_NOT_DURABLE = "SELECT name FROM pg_settings WHERE name IN ('fsync', 'synchronous_commit') AND setting = 'off' ORDER BY name"
 _FAULTS = "SELECT endpoint, model, version, text FROM monitoring_fault ORDER BY since_at LIMIT 5"
 _USED = "SELECT digest FROM registry_artifact WHERE digest = ANY(%(digests)s) UNION SELECT digest FROM registry_build WHERE digest = ANY(%(digests)s)"
 _MARKS = {"good": "✓", "warning": "!", "bad": "✗"}
@@ -114,9 +115,13 @@ def _database() -> Finding:
         with psycopg.connect(environment().database_url, connect_timeout=3) as connection:
             version = str(connection.info.parameter_status("server_version"))
             revision = connection.execute("SELECT coalesce(max(revision), 0) FROM serving_publishedtable").fetchone()
+            off = [name for (name,) in connection.execute(_NOT_DURABLE).fetchall()]
     except psycopg.Error as error:
         return Finding("database", "bad", f"{str(error).strip()}. See var/log/postgres.log, or correct DATABASE_URL.")
-    return Finding("database", "good", f"PostgreSQL {version}, route table revision {revision[0] if revision else 0}")
+    text = f"PostgreSQL {version}, route table revision {revision[0] if revision else 0}"
+    if off:
+        return Finding("database", "warning", f"{text}; {' and '.join(off)} off: what was acknowledged can be lost when the server is killed. Turn it on.")
+    return Finding("database", "good", text)
 
 
 def _monitoring() -> Finding:

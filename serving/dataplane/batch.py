@@ -139,11 +139,11 @@ class Batcher:
         """Take calls in order while they fit into one batch: same row shapes, not more rows than pay off."""
         pending = self.pending
         calls = [pending.popleft()]
-        if not self._spec.batched:
+        if not self._spec.batched or calls[0].alone:
             return calls
         room = runtime.max_batch - calls[0].rows
         shapes = _row_shapes(calls[0]) if self._spec.variable else None
-        while pending and pending[0].rows <= room and (shapes is None or _row_shapes(pending[0]) == shapes):
+        while pending and pending[0].rows <= room and not pending[0].alone and (shapes is None or _row_shapes(pending[0]) == shapes):
             room -= pending[0].rows
             calls.append(pending.popleft())
         return calls
@@ -193,32 +193,32 @@ class Batcher:
         self.running = calls
         self._settler.watched.add(self)
         future = self._threads.submit(_run_in_thread, runtime, joined, self._settler.cells)
-        future.add_done_callback(lambda done: self._loop.call_soon_threadsafe(self._finish, done, calls, joined, runtime))
+        future.add_done_callback(lambda done: self._loop.call_soon_threadsafe(self._finish, done, calls, joined))
 
     def _run_inline(self, calls: list[Call], joined: Joined, runtime: OnnxBuild) -> None:
         try:
             outputs, run_s = _timed_run(runtime, joined, self._cells, 0)
         except SignalboxError as error:
-            self._fail(calls, error, runtime)
+            self._fail(calls, error)
             return
         self._settler.settle(slot_of(calls), calls, joined, outputs, run_s)
 
-    def _finish(self, future: Future[tuple[list[Array], float]], calls: list[Call], joined: Joined, runtime: OnnxBuild) -> None:
+    def _finish(self, future: Future[tuple[list[Array], float]], calls: list[Call], joined: Joined) -> None:
         self.running = []
         self._settler.watched.discard(self)
         try:
-            self._take(future, calls, joined, runtime)
+            self._take(future, calls, joined)
         except Exception:  # the edge, as in _flush
             logger.exception("A batch of %s failed.", calls[0].head.route.endpoint)
             self._give_up(calls)
         if self.pending and not self._scheduled:
             self._flush()
 
-    def _take(self, future: Future[tuple[list[Array], float]], calls: list[Call], joined: Joined, runtime: OnnxBuild) -> None:
+    def _take(self, future: Future[tuple[list[Array], float]], calls: list[Call], joined: Joined) -> None:
         try:
             outputs, run_s = future.result()
         except SignalboxError as error:
-            self._fail(calls, error, runtime)
+            self._fail(calls, error)
         else:
             self._settler.settle(slot_of(calls), calls, joined, outputs, run_s)
 
@@ -228,16 +228,14 @@ class Batcher:
         for call in calls:
             self._settler.refuse(call, Failed("Signalbox failed on this request. The server's log has the details."))
 
-    def _fail(self, calls: list[Call], error: SignalboxError, runtime: OnnxBuild) -> None:
-        """The model failed. In a batch one call's rows may be to blame, so each then runs alone."""
+    def _fail(self, calls: list[Call], error: SignalboxError) -> None:
+        """The model failed. In a batch one call's rows may be to blame, so each then runs alone, before what came later."""
         if len(calls) == 1:
             self._settler.refuse(calls[0], error)
             return
-        for call in calls:
-            alone = [call]
-            joined = self._join(alone)
-            if joined is not None:
-                self._run_inline(alone, joined, runtime)
+        for call in reversed(calls):
+            call.alone = True
+            self.pending.appendleft(call)
 
 
 def slot_of(calls: list[Call]) -> Slot:

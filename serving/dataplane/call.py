@@ -94,11 +94,13 @@ class Head:
 class Call:
     """A request for predictions. The transport gives the first three; the engine fills in the rest.
 
+    ``alone``: it was in a batch on which the model failed, and runs in none any more.
     ``is_plain``: one row, all outputs wanted as JSON in the protocol's form; such calls are rendered together.
     ``received`` is on the performance counter's clock, ``received_us`` in microseconds since 1970.
     """
 
     __slots__ = (
+        "alone",
         "arrays",
         "body",
         "cache_key",
@@ -129,7 +131,7 @@ class Call:
         self.sticky: str | bytes | None = head.sticky
         self.received = time.perf_counter()
         self.received_us = time.time_ns() // 1000
-        self.done = self.counted = self.is_plain = False
+        self.done = self.counted = self.is_plain = self.alone = False
         self.deadline = 0.0
         self.cache_key = b""
         self.id = b""

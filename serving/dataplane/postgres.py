@@ -17,6 +17,8 @@ Result = TypeVar("Result")
 TIMEOUT_S = 2.0
 _CONNECT_TIMEOUT_S = 2
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.5, 3.0
+_COMMIT_TO_DISK = "SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = 'off'"
+"""A server, database or role may have it off by default; what the log has written would then be lost when the server is killed."""
 
 
 class Away(Exception):
@@ -34,6 +36,7 @@ class Link:
         self._url = url
         self._name = name
         self.connection: psycopg.Connection[Any] | None = None
+        self._set_up: psycopg.Connection[Any] | None = None
         self.deadline = 0.0
         self._seeker: _Seeker | None = None
         _watchdog.watch(self)
@@ -71,6 +74,9 @@ class Link:
         if self.connection is None:
             self.connection = self._connect()
         self.deadline = time.monotonic() + timeout_s
+        if self._set_up is not self.connection:
+            self.connection.execute(_COMMIT_TO_DISK)
+            self._set_up = self.connection
         return work(self.connection)
 
     def _connect(self) -> psycopg.Connection[Any]:

@@ -173,7 +173,7 @@ def counter(artifacts: Path) -> BuildEntry:
 
 
 def slow(artifacts: Path, *, loops: int = 250_000) -> BuildEntry:
-    """A matrix model of one feature that takes long: ``prediction = 2 a`` after ``loops`` turns of a Loop."""
+    """A matrix model of one feature that takes long: ``prediction = 2 a`` after ``loops`` turns of a Loop. It fails on 1000 and more."""
     body = helper.make_graph(
         [helper.make_node("Identity", ["keep_in"], ["keep"]), helper.make_node("MatMul", ["square_in", "square_in"], ["square"])],
         "body",
@@ -188,14 +188,23 @@ def slow(artifacts: Path, *, loops: int = 250_000) -> BuildEntry:
         helper.make_node("Loop", ["turns", "", "start"], ["end"], body=body),
         helper.make_node("ReduceSum", ["end"], ["sum"], keepdims=0),
         helper.make_node("Mul", ["sum", "zero"], ["nothing"]),
-        helper.make_node("Mul", ["input", "two"], ["double"]),
-        helper.make_node("Add", ["double", "nothing"], ["prediction"]),
+        helper.make_node("Add", ["input", "nothing"], ["after"]),
+        helper.make_node("Cast", ["after"], ["place"], to=_INT64),
+        helper.make_node("Gather", ["zeros", "place"], ["none"]),
+        helper.make_node("Mul", ["after", "two"], ["double"]),
+        helper.make_node("Add", ["double", "none"], ["prediction"]),
     ]
     content = _content(
         nodes,
         [helper.make_tensor_value_info("input", _FLOAT, [None, 1])],
         [helper.make_tensor_value_info("prediction", _FLOAT, [None, 1])],
-        {"turns": np.array(loops, np.int64), "start": np.zeros((16, 16), np.float32), "zero": np.array(0, np.float32), "two": np.array(2, np.float32)},
+        {
+            "turns": np.array(loops, np.int64),
+            "start": np.zeros((16, 16), np.float32),
+            "zero": np.array(0, np.float32),
+            "two": np.array(2, np.float32),
+            "zeros": np.zeros(1000, np.float32),
+        },
     )
     signature = Signature(
         layout=Layout.MATRIX,

@@ -28,7 +28,7 @@ def document(artifacts: Path) -> RouteTable:
     """Give the table; its builds are put into ``artifacts``."""
     one, two = models.regressor(artifacts), models.regressor(artifacts, version=2, offset=0.5)
     churn, echo, slow = models.classifier(artifacts), models.every_type(artifacts), models.slow(artifacts)
-    counts = models.counter(artifacts)
+    counts, heavy = models.counter(artifacts), models.slow(artifacts, loops=100_000)
     whole = models.regressor(artifacts, version=3, offset=0.25, features=tuple(Feature(name=name, kind=Kind.INTEGER) for name in "abc"))
     endpoints = [
         endpoint("sum", one, limits=Limits(max_rows=50, max_body_bytes=100_000)),
@@ -42,7 +42,8 @@ def document(artifacts: Path) -> RouteTable:
         endpoint("counts", counts),
         endpoint("whole", whole),
         endpoint("slow", slow, limits=Limits(timeout_ms=5000, max_concurrency=4)),
+        endpoint("heavy", heavy),
         EndpointEntry(id="empty", name="empty", revision=1),
     ]
     keys = (KEY_ENTRY, _EXPIRED, _ELSEWHERE, _READER, _OPERATOR)
-    return table([one, two, churn, echo, counts, whole, slow], endpoints, keys=keys)
+    return table([one, two, churn, echo, counts, whole, slow, heavy], endpoints, keys=keys)

@@ -257,3 +257,9 @@ def test_a_spool_collects_what_a_killed_process_left_half_written(tmp_path: Path
     os.utime(old, (1, 1))
     spool.collect()
     assert list(tmp_path.iterdir()) == [young]
+
+
+def test_the_log_is_committed_to_the_disk_also_where_the_server_would_not(log: Log) -> None:
+    link = Link(f"{log.url}&options=-csynchronous_commit%3Doff", "tests")
+    assert link.run(lambda connection: connection.execute("SHOW synchronous_commit").fetchone()) == ("on",)
+    link.close()

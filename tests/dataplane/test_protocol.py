@@ -8,6 +8,7 @@ import socket
 import struct
 import time
 import zlib
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import httpx
@@ -368,12 +369,40 @@ def test_nonsense_instead_of_http_gets_an_answer(standing: Plane) -> None:
         assert sock.recv(1000).startswith(b"HTTP/1.1 400")
 
 
+def test_a_heavy_model_keeps_nobody_waiting_also_when_it_fails_on_a_batch(standing: Plane) -> None:
+    """The first runs alone; the three behind it form a batch that fails, and then run alone as well."""
+    finished: list[tuple[float, int]] = []
+
+    def ask_heavy(value: float) -> None:
+        body = {"inputs": [{"name": "input", "shape": [1, 1], "datatype": "FP32", "data": [value]}]}
+        answer = httpx.post(f"{standing.url}/v2/models/heavy/infer", json=body, headers=HEADERS, timeout=20)
+        assert answer.status_code == 200 or "The model failed" in answer.json()["error"]
+        finished.append((value, answer.status_code))
+
+    between = [0]
+
+    def ask_light() -> None:
+        before = len(finished)
+        assert infer(standing).status_code == 200
+        between.extend([0] * (len(finished) - before))
+        between[-1] += 1
+
+    with ThreadPoolExecutor(4) as threads:
+        asking = [threads.submit(ask_heavy, 1)]
+        ask_light()
+        asking += [threads.submit(ask_heavy, value) for value in (2000, 2, 3)]
+        while not all(future.done() for future in asking):
+            ask_light()
+        for future in asking:
+            future.result()
+    assert sorted(finished) == [(1, 200), (2, 200), (3, 200), (2000, 500)]
+    assert min(between[:4]) > 0, between  # light answers before and between the heavy ones
+
+
 def test_a_deadline_passes_with_504_and_too_many_at_once_are_503(standing: Plane) -> None:
     body = {"inputs": [{"name": "input", "shape": [1, 1], "datatype": "FP32", "data": [2]}]}
     late = infer(standing, body | {"parameters": {"timeout": 1000}}, "slow")
     assert (late.status_code, "did not answer in time" in late.json()["error"]) == (504, True)
-    from concurrent.futures import ThreadPoolExecutor
-
     with ThreadPoolExecutor(12) as threads:
         answers = list(threads.map(lambda _: httpx.post(f"{standing.url}/v2/models/slow/infer", json=body, headers=HEADERS, timeout=20), range(12)))
     assert {answer.status_code for answer in answers} == {200, 503}

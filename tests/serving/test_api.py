@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 import pytest
 from django.core.management import call_command
 from django.test import Client
 
 from access.keys import create_key
+from core.clock import now
 from serving.create_endpoint import create_endpoint
 from serving.models import Endpoint
 from serving.split import split
 from tests.serving.conftest import shares, summaries
-from tests.serving.test_predictions import BEGIN, segment
+from tests.serving.test_predictions import segment
 
 URL = "/api/v1/endpoints/"
 ONE = f"{URL}churn-scorer/"
@@ -194,7 +197,7 @@ def test_traffic_as_columns(endpoint, api):
 
 
 def test_predictions_are_listed_shown_and_exported(endpoint, api):
-    ids = segment(BEGIN, 3)
+    ids = segment(now() - timedelta(hours=1), 3)
     scientist = api("scientist")
     page = scientist.get(f"{ONE}predictions/", limit=2).json()
     assert [row["id"] for row in page["results"]] == [str(ids[2]), str(ids[1])]
@@ -202,7 +205,7 @@ def test_predictions_are_listed_shown_and_exported(endpoint, api):
     assert scientist.get(f"{ONE}predictions/", flagged="true").json()["results"] == []
     one = scientist.get(f"{ONE}predictions/{ids[1]}/").json()
     assert (one["endpoint"], one["rows"][0]["inputs"]["tenure"], one["rows"][0]["outputs"]["probabilities"]) == ("churn-scorer", 1, [0.25, None])
-    assert scientist.get(f"{ONE}predictions/{BEGIN.year:032x}/").status_code == 404
+    assert scientist.get(f"{ONE}predictions/{2026:032x}/").status_code == 404
     exported = scientist.get(f"{ONE}predictions/export/")
     assert exported["Content-Type"] == "text/csv; charset=utf-8"
     assert len(exported.getvalue().decode().splitlines()) == 4
