@@ -86,7 +86,7 @@ def _take_rows(call: Call, endpoint: EndpointState, first: Slot, rows: list[Any]
     slot = choose(call, endpoint, value)
     if slot.spec.inputs != first.spec.inputs:
         names = [feature.name for feature in first.codec.features]
-        records = [dict(zip(names, msgspec.structs.astuple(row), strict=True)) for row in rows]
+        records = [{name: value for name, value in zip(names, msgspec.structs.astuple(row), strict=True) if value is not msgspec.UNSET} for row in rows]
         arrays = slot.codec.arrays_of(slot.codec.rows_of(records, endpoint.limits.max_rows))
     return fill(call, slot, arrays, render_of(slot))
 

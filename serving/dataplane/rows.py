@@ -27,11 +27,13 @@ class RowCodec:
         self.spec = spec
         self.features = spec.signature.features
         self.optional = any(feature.missing for feature in self.features)
-        self.row_type = _row_type(self.features)
+        self._places = _places(self.features)
+        self.row_type = _row_type(self.features, renamed=not self._places)
+        row: Any = dict[str, Any] if self._places else self.row_type
         self.envelope = msgspec.defstruct(
             "Rows",
             [
-                ("rows", list[self.row_type]),  # type: ignore[name-defined]  # a type made at run time
+                ("rows", list[row]),
                 ("id", str | None, None),
                 ("sticky_key", str | None, None),
                 ("parameters", Parameters | None, None),
@@ -50,6 +52,8 @@ class RowCodec:
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             request = decode.strictly(self._decode, body)
         self._check_count(len(request.rows), max_rows)
+        if self._places:
+            request.rows = self._converted(request.rows, strict=True)
         if body.count(b":") != self._keys(request):
             decode.refuse_duplicates(body)
         return request
@@ -58,11 +62,22 @@ class RowCodec:
         """Check plain dicts as rows; not strict (CSV), texts are read as the feature's kind."""
         self._refuse_nameless()
         self._check_count(len(records), max_rows)
+        return self._converted(records, strict=strict)
+
+    def _converted(self, records: Sequence[Any], *, strict: bool) -> list[Any]:
+        if self._places:
+            records = [self._by_place(index, record) for index, record in enumerate(records)]
         try:
             rows: list[Any] = msgspec.convert(records, list[self.row_type], strict=strict)  # type: ignore[name-defined]  # as above
         except msgspec.ValidationError as error:
             raise BadRequest(self._text(error)) from None
         return rows
+
+    def _by_place(self, row: int, record: dict[str, Any]) -> dict[str, Any]:
+        unknown = [name for name in record if name not in self._places]
+        if unknown:
+            raise BadRequest(f"Row {row}: Object contains unknown field '{unknown[0]}'. The features are {self._names()}.")
+        return {self._places[name]: value for name, value in record.items()}
 
     def arrays_of(self, rows: Sequence[Any]) -> Arrays:
         """Put rows into the build's tensors; a missing number is NaN, a missing text None."""
@@ -116,14 +131,19 @@ class RowCodec:
         return count + sum(value is not msgspec.UNSET for row in request.rows for value in msgspec.structs.astuple(row))
 
     def _text(self, error: msgspec.ValidationError) -> str:
-        match = _PLACE.match(str(error))
+        text = str(error)
+        for name, place in self._places.items():
+            text = re.sub(rf"(`|\.){place}`", lambda found, name=name: f"{found[1]}{name}`", text)  # type: ignore[misc]
+        match = _PLACE.match(text)
         if match is None:
-            return f'The body is not a valid request: {error}. Send {{"rows": [{{feature: value}}]}}.'
+            return f'The body is not a valid request: {text}. Send {{"rows": [{{feature: value}}]}}.'
         what = match["what"].replace("`", "'")
         if match["feature"]:
             return f"Row {match['row']}, feature '{match['feature']}': {what}."
-        names = ", ".join(feature.name for feature in self.features[:40])
-        return f"Row {match['row']}: {what}. The features are {names}."
+        return f"Row {match['row']}: {what}. The features are {self._names()}."
+
+    def _names(self) -> str:
+        return ", ".join(feature.name for feature in self.features[:40])
 
 
 def _array_of(feature: Feature, column: Sequence[Any], datatype: str) -> Array:
@@ -145,10 +165,17 @@ def _fits(value: Any, kind: Any) -> bool:
     return True
 
 
-def _row_type(features: Sequence[Feature]) -> Any:
+def _places(features: Sequence[Feature]) -> dict[str, str]:
+    """Give the field of each feature by name where the decoder cannot take the names themselves: it escapes none; else nothing."""
+    if not any(char in feature.name for feature in features for char in '"\\'):
+        return {}
+    return {feature.name: f"f{index}" for index, feature in enumerate(features)}
+
+
+def _row_type(features: Sequence[Feature], *, renamed: bool) -> Any:
     fields: list[Any] = []
     for index, feature in enumerate(features):
         kind = _TYPES[feature.kind]
         fields.append((f"f{index}", kind | None | msgspec.UnsetType, msgspec.UNSET) if feature.missing else (f"f{index}", kind))
-    rename = {f"f{index}": feature.name for index, feature in enumerate(features)}
+    rename = {f"f{index}": feature.name for index, feature in enumerate(features)} if renamed else None
     return msgspec.defstruct("Row", fields, rename=rename, forbid_unknown_fields=True, kw_only=True)

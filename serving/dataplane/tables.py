@@ -88,7 +88,7 @@ class TableFollower:
         if self._memory.look_for_crashes() or self._changes != self._memory.changes:
             self._adopt(table)
         elif time.monotonic() > self._retry_at:
-            self._memory.load(self._memory.forget_failures())
+            self._memory.load(self._memory.failed())
             self._retry_at = time.monotonic() + _RETRY_FAILED_S
 
     def _poll(self, connection: psycopg.Connection[Any]) -> RouteTable | None:
@@ -185,7 +185,11 @@ class TableFollower:
                 if build.state == State.REFUSED:
                     builds.refused.add(entry.digest)
             elif build.facts is not None and not self._memory.expects(build):
-                builds.add(self._builds.exactly(entry, build) or CompiledBuild(entry, build))
+                try:
+                    builds.add(self._builds.exactly(entry, build) or CompiledBuild(entry, build))
+                except Exception as error:  # one build must not cost the others their table
+                    logger.exception("%s version %d cannot be served.", entry.model, entry.version)
+                    errors[entry.digest] = f"Its signature cannot be served: {type(error).__name__}: {error}"
         return builds, errors
 
     def _keep(self, table: RouteTable) -> None:

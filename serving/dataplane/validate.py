@@ -114,7 +114,8 @@ class NumberCheck:
             flags[outside] |= FLAG_REPLACED
             action = "replaced"
         elif policy in ("clip", "replace"):
-            column[:] = np.where(outside, np.clip(column, self.low[index], self.high[index]), column)
+            # Those outside alone: a bound is a float, and the others' whole numbers may be larger than it can hold.
+            column[outside] = np.clip(column[outside], self.low[index], self.high[index])
             flags[outside] |= FLAG_CLIPPED
             action = "clipped"
         else:

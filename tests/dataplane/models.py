@@ -39,21 +39,22 @@ def _entry(artifacts: Path, content: bytes, signature: Signature, model: str, ve
     return BuildEntry(digest=store(artifacts, content), kind="onnx", size_bytes=len(content), model=model, version=version, signature=signature)
 
 
-def regressor(artifacts: Path, *, version: int = 1, offset: float = 0.0, features: tuple[Feature, ...] | None = None) -> BuildEntry:
-    """A matrix model of three features: ``prediction = a + 10 b + 100 c + offset``."""
+def regressor(artifacts: Path, *, version: int = 1, offset: float = 0.0, features: tuple[Feature, ...] | None = None, double: bool = False) -> BuildEntry:
+    """A matrix model of three features: ``prediction = a + 10 b + 100 c + offset``, computed in ``double`` precision if told so."""
+    kind, dtype, datatype = (TensorProto.DOUBLE, np.float64, "FP64") if double else (_FLOAT, np.float32, "FP32")
     nodes = [helper.make_node("MatMul", ["input", "w"], ["product"]), helper.make_node("Add", ["product", "offset"], ["prediction"])]
     content = _content(
         nodes,
-        [helper.make_tensor_value_info("input", _FLOAT, [None, 3])],
-        [helper.make_tensor_value_info("prediction", _FLOAT, [None, 1])],
-        {"w": np.array([[1], [10], [100]], np.float32), "offset": np.array([offset], np.float32)},
+        [helper.make_tensor_value_info("input", kind, [None, 3])],
+        [helper.make_tensor_value_info("prediction", kind, [None, 1])],
+        {"w": np.array([[1], [10], [100]], dtype), "offset": np.array([offset], dtype)},
         version,
     )
     signature = Signature(
         layout=Layout.MATRIX,
         features=features or tuple(Feature(name=name, kind=Kind.NUMBER, minimum=0, maximum=9, typical=5.0, example=1.0) for name in "abc"),
-        inputs=(Tensor("input", "FP32", (-1, 3)),),
-        outputs=(Tensor("prediction", "FP32", (-1, 1)),),
+        inputs=(Tensor("input", datatype, (-1, 3)),),
+        outputs=(Tensor("prediction", datatype, (-1, 1)),),
     )
     return _entry(artifacts, content, signature, "sum", version)
 
@@ -213,3 +214,29 @@ def slow(artifacts: Path, *, loops: int = 250_000) -> BuildEntry:
         outputs=(Tensor("prediction", "FP32", (-1, 1)),),
     )
     return _entry(artifacts, content, signature, "slow", 1)
+
+
+def fixed(artifacts: Path) -> BuildEntry:
+    """Gives back its input of [2, 3]: its first axis is no row."""
+    content = _content(
+        [helper.make_node("Identity", ["input"], ["same"])],
+        [helper.make_tensor_value_info("input", _FLOAT, [2, 3])],
+        [helper.make_tensor_value_info("same", _FLOAT, [2, 3])],
+        {},
+    )
+    signature = Signature(layout=Layout.COLUMNS, features=(), inputs=(Tensor("input", "FP32", (2, 3)),), outputs=(Tensor("same", "FP32", (2, 3)),))
+    return _entry(artifacts, content, signature, "fixed", 1)
+
+
+def sums_of_two(artifacts: Path) -> BuildEntry:
+    """Two inputs of varying width: ``sum`` of all values of x and y in a row."""
+    nodes = [helper.make_node("Concat", ["x", "y"], ["both"], axis=1), helper.make_node("ReduceSum", ["both", "axis"], ["sum"])]
+    content = _content(
+        nodes,
+        [helper.make_tensor_value_info(name, _FLOAT, [None, None]) for name in "xy"],
+        [helper.make_tensor_value_info("sum", _FLOAT, [None, 1])],
+        {"axis": np.array([1], np.int64)},
+    )
+    inputs = tuple(Tensor(name, "FP32", (-1, -1)) for name in "xy")
+    signature = Signature(layout=Layout.COLUMNS, features=(), inputs=inputs, outputs=(Tensor("sum", "FP32", (-1, 1)),))
+    return _entry(artifacts, content, signature, "sums", 1)

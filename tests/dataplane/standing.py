@@ -30,6 +30,10 @@ def document(artifacts: Path) -> RouteTable:
     churn, echo, slow = models.classifier(artifacts), models.every_type(artifacts), models.slow(artifacts)
     counts, heavy = models.counter(artifacts), models.slow(artifacts, loops=100_000)
     whole = models.regressor(artifacts, version=3, offset=0.25, features=tuple(Feature(name=name, kind=Kind.INTEGER) for name in "abc"))
+    quoted = tuple(Feature(name=name, kind=Kind.NUMBER) for name in ('screen 15"', "b", "c\\d"))
+    inches = models.regressor(artifacts, version=4, offset=0.75, features=quoted)
+    optional = tuple(Feature(name=name, kind=Kind.NUMBER, missing=name == "a") for name in "abc")
+    single, double = (models.regressor(artifacts, version=5 + wide, offset=2, features=optional, double=bool(wide)) for wide in (0, 1))
     endpoints = [
         endpoint("sum", one, limits=Limits(max_rows=50, max_body_bytes=100_000)),
         endpoint("split", one, ("green", two, 30, False)),
@@ -43,7 +47,9 @@ def document(artifacts: Path) -> RouteTable:
         endpoint("whole", whole),
         endpoint("slow", slow, limits=Limits(timeout_ms=5000, max_concurrency=4)),
         endpoint("heavy", heavy),
+        endpoint("inches", inches),
+        endpoint("two-types", single, ("green", double, 50, False)),
         EndpointEntry(id="empty", name="empty", revision=1),
     ]
     keys = (KEY_ENTRY, _EXPIRED, _ELSEWHERE, _READER, _OPERATOR)
-    return table([one, two, churn, echo, counts, whole, slow, heavy], endpoints, keys=keys)
+    return table([one, two, churn, echo, counts, whole, slow, heavy, inches, single, double], endpoints, keys=keys)

@@ -6,8 +6,13 @@ import json
 from typing import Any
 
 import httpx
+import numpy as np
 import pytest
 
+from registry.signature import Feature, Kind, Layout, Signature, Tensor
+from serving.dataplane.spec import Spec
+from serving.dataplane.validate import Checks
+from serving.table import ValidationPolicy
 from tests.dataplane.conftest import Plane
 
 
@@ -168,3 +173,28 @@ def test_a_version_in_the_path_chooses_its_slot(standing: Plane) -> None:
 def test_a_shadow_never_answers(standing: Plane) -> None:
     found = {predict(standing, [{"a": 1, "b": 2, "c": 3}], "shadowed", sticky_key=str(number)).json()["version"] for number in range(30)}
     assert found == {1}
+
+
+def test_a_name_that_json_escapes_is_a_name_like_any_other(standing: Plane) -> None:
+    row = {'screen 15"': 1, "b": 2, "c\\d": 3}
+    assert predict(standing, [row], "inches").json()["predictions"] == [{"prediction": 321.75}]
+    invoked = standing.client.post("/v2/models/inches/invocations", json={"dataframe_records": [row]})
+    assert invoked.json() == {"predictions": [321.75]}
+    refused = {
+        "Row 1, feature 'screen 15\"': Expected 'float', got 'str'.": [row, row | {'screen 15"': "x"}],
+        "Row 0: Object missing required field 'c\\d'. The features are screen 15\", b, c\\d.": [{'screen 15"': 1, "b": 2}],
+        "Row 0: Object contains unknown field 'f0'. The features are screen 15\", b, c\\d.": [row | {"f0": 1}],
+    }
+    assert [predict(standing, rows, "inches").json()["error"] for rows in refused.values()] == list(refused)
+
+
+def test_a_row_with_a_feature_left_out_is_answered_by_slots_of_both_types(standing: Plane) -> None:
+    answers = [predict(standing, [{"b": 1, "c": 2}], "two-types", sticky_key=f"k{number}") for number in range(40)]
+    assert {(answer.status_code, answer.json().get("slot")) for answer in answers} == {(200, "blue"), (200, "green")}
+
+
+def test_a_clipped_number_changes_no_other_caller_s() -> None:
+    features = (Feature(name="n", kind=Kind.INTEGER, maximum=2.0**53 + 10),)
+    signature = Signature(layout=Layout.MATRIX, features=features, inputs=(Tensor("input", "INT64", (-1, 1)),), outputs=())
+    checked, _ = Checks(Spec(signature), ValidationPolicy(default="clip")).apply({"input": np.array([[2**53 + 1], [2**60]])}, 2)
+    assert checked["input"].tolist() == [[2**53 + 1], [2**53 + 10]]
