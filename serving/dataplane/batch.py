@@ -7,7 +7,7 @@ import logging
 import time
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
@@ -165,7 +165,8 @@ class Batcher:
             checked, flags = checks.apply(arrays, rows)
         except SignalboxError as error:
             return self._join_the_others(calls, error)
-        checks.count()
+        if not calls[0].alone:  # its batch has counted it
+            checks.count()
         return Joined(arrays, checked, flags, rows, now)
 
     def _join_the_others(self, calls: list[Call], error: SignalboxError) -> Joined | None:
@@ -220,7 +221,10 @@ class Batcher:
         except SignalboxError as error:
             self._fail(calls, error)
         else:
-            self._settler.settle(slot_of(calls), calls, joined, outputs, run_s)
+            # Who was told meanwhile that it is too late has got no answer, and none is logged.
+            calls, joined, outputs = only([not call.done for call in calls], calls, joined, outputs)
+            if calls:
+                self._settler.settle(slot_of(calls), calls, joined, outputs, run_s)
 
     def _give_up(self, calls: list[Call]) -> None:
         self.running = []
@@ -260,8 +264,20 @@ def _timed_run(build: OnnxBuild, joined: Joined, cells: memoryview[int], cell: i
     return outputs, time.perf_counter() - start
 
 
-def _row_shapes(call: Call) -> list[tuple[int, ...]]:
-    return [array.shape[1:] for array in call.arrays.values()]
+def only(kept: list[bool], calls: list[Call], joined: Joined, outputs: list[Array]) -> tuple[list[Call], Joined, list[Array]]:
+    """Give what of a batch that has run belongs to the calls that are to be kept."""
+    if all(kept) or not any(kept):
+        return (calls if any(kept) else []), joined, outputs
+    rows = np.repeat(kept, [call.rows for call in calls])
+    given = {name: array[rows] for name, array in joined.given.items()}
+    arrays = given if joined.arrays is joined.given else {name: array[rows] for name, array in joined.arrays.items()}
+    flags = None if joined.flags is None else joined.flags[rows]
+    some = replace(joined, given=given, arrays=arrays, flags=flags, rows=int(np.count_nonzero(rows)))
+    return [call for call, keep in zip(calls, kept, strict=True) if keep], some, [output[rows] for output in outputs]
+
+
+def _row_shapes(call: Call) -> dict[str, tuple[int, ...]]:
+    return {name: array.shape[1:] for name, array in call.arrays.items()}
 
 
 def together(parts: list[Arrays]) -> Arrays:

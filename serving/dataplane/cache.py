@@ -119,7 +119,8 @@ def joined(calls: list[Call], kept: list[Kept]) -> tuple[Joined, list[Array]]:
 
 def may_join(calls: list[Call], kept: list[Kept]) -> bool:
     """Tell whether the rows of ``calls`` have one shape, inputs and outputs."""
-    shapes = {
-        (*(array.shape[1:] for array in call.arrays.values()), *(output.shape[1:] for output in each.outputs)) for call, each in zip(calls, kept, strict=True)
-    }
-    return len(shapes) == 1
+    shapes = [
+        ({name: array.shape[1:] for name, array in call.arrays.items()}, [output.shape[1:] for output in each.outputs])
+        for call, each in zip(calls, kept, strict=True)
+    ]
+    return shapes.count(shapes[0]) == len(shapes)

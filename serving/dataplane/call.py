@@ -149,5 +149,5 @@ class Call:
         """Give a copy for a shadow slot: same id and rows, nobody to answer."""
         other = copy.copy(self)
         other.slot, other.reply, other.render, other.counted = slot, None, None, False
-        other.is_plain, other.watched = False, None
+        other.is_plain, other.watched, other.body = False, None, b""
         return other

@@ -104,7 +104,7 @@ class TrafficCounts:
             self._ended.setdefault(key[1:], Counts()).add(self._windows.pop(key))
 
 
-class Refusals:
+class RefusedCounts:
     """What was not answered since the process started, by where it was counted, status and code. The event loop's thread writes here."""
 
     def __init__(self) -> None:

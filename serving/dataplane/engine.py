@@ -16,10 +16,10 @@ import numpy as np
 
 from core.errors import SignalboxError
 from serving.dataplane import bodies, cache, keys
-from serving.dataplane.batch import Batch, Batcher, Joined, slot_of
+from serving.dataplane.batch import Batch, Batcher, Joined, only, slot_of
 from serving.dataplane.cache import AnswerCache, Kept
 from serving.dataplane.call import JSON, Call, Head, Headers
-from serving.dataplane.counts import LoopLag, Refusals, TrafficCounts
+from serving.dataplane.counts import LoopLag, RefusedCounts, TrafficCounts
 from serving.dataplane.crashes import Cells
 from serving.dataplane.errors import Busy, Failed, Late, Oversized, Unknown
 from serving.dataplane.forms import FORMS
@@ -42,6 +42,8 @@ UNVETTED_BYTES = 65_536
 """A larger body is kept only once its key is known to be good."""
 _LARGEST_BODY_BYTES = 64 * 2**20
 _SHADOW_BACKLOG = 1000
+_SHADOW_BACKLOG_ROWS = 50_000
+"""A shadow that cannot keep up holds the rows of its copies in memory."""
 _IN_DOUBT = FLAG_OUT_OF_BOUNDS | FLAG_UNSEEN_CATEGORY
 _UNKNOWN = "Request for unknown model: '{}' is not found"
 
@@ -55,7 +57,7 @@ class Engine:
         self.draining = False
         self.watcher: Watcher | None = None
         self.stats: dict[tuple[str, str, str], SlotStats] = {}
-        self.refusals, self.loop_lag = Refusals(), LoopLag()
+        self.refusals, self.loop_lag = RefusedCounts(), LoopLag()
         self.watched: set[Batcher] = set()
         self.cells = Cells() if cells is None else cells
         self._loop = loop
@@ -165,7 +167,7 @@ class Engine:
         found, self._found = self._found, {}
         for group in found.values():
             calls, kept = [call for call, _ in group], [each for _, each in group]
-            parts = [(calls, kept)] if cache.may_join(calls, kept) else [([call], [each]) for call, each in group]
+            parts = [(calls, kept)] if slot_of(calls).spec.batched and cache.may_join(calls, kept) else [([call], [each]) for call, each in group]
             for some_calls, some_kept in parts:
                 try:
                     self.settle(slot_of(some_calls), some_calls, *cache.joined(some_calls, some_kept), run_s=0.0)
@@ -206,82 +208,72 @@ class Engine:
 
     def _add_shadow(self, call: Call, slot: Slot) -> None:
         """Copy a call to a shadow slot, unless that slot cannot keep up."""
-        if len(slot.batcher.pending) < _SHADOW_BACKLOG:
+        waiting = len(slot.batcher.pending)
+        if waiting < _SHADOW_BACKLOG and waiting * call.rows < _SHADOW_BACKLOG_ROWS:
             slot.batcher.add(call.shadow_of(slot))
 
     def settle(self, slot: Slot, calls: list[Call], joined: Joined, outputs: list[Array], run_s: float) -> None:
         """Answer the calls of a batch that has run, count them and hand them to the log."""
         now = time.perf_counter()
-        counts = self.counts.of(slot.endpoint_name, slot.name, slot.entry.version)
         batch = self._batch(slot, calls, joined, outputs, now) if slot.log_policy != "off" else None
         answers = _rendered(slot, calls, outputs)
+        _add_run(slot.stats, calls, joined, run_s)
+        if self.watcher is not None:
+            self.watcher.settled(calls, joined, now, run_s)
+        if slot.cache is not None and not joined.from_cache:
+            _keep(slot.cache, slot.spec.batched, calls, joined, outputs)
+        if batch is not None and slot.log_policy == "durable":
+            self.log.append(slot, batch, partial(self._written, slot, calls, joined, answers))
+            return
+        if batch is not None:
+            self.log.append(slot, batch)
+        self._count_answered(slot, calls, joined, now)
+        for call, headers, body in answers:
+            self._answer(call, 200, headers, body)
+
+    def _count_answered(self, slot: Slot, calls: list[Call], joined: Joined, now: float) -> None:
+        counts, stats = self.counts.of(slot.endpoint_name, slot.name, slot.entry.version), slot.stats
         latency, sum_us = counts.latency, 0.0
         for call in calls:
             latency_us = (now - call.received) * 1e6
             latency[bucket_of(latency_us)] += 1
             sum_us += latency_us
-        slot.stats.success_us += sum_us
-        slot.stats.queue_us += sum_us - len(calls) * (now - joined.begun) * 1e6
+        stats.success_us += sum_us
+        stats.queue_us += sum_us - len(calls) * (now - joined.begun) * 1e6
+        stats.success_count += len(calls)
+        stats.rows += joined.rows
+        stats.last_ms = calls[-1].received_us // 1000
         counts.requests += len(calls)
         counts.rows += joined.rows
         if joined.flags is not None:
             counts.flagged += int(np.count_nonzero(joined.flags & _IN_DOUBT))
-        self._add_stats(slot, calls, joined, run_s)
-        if self.watcher is not None:
-            self.watcher.settled(calls, joined, now, run_s)
         if joined.from_cache:
             counts.cache_hits += len(calls)
-        elif slot.cache is not None:
-            _keep(slot.cache, slot.spec.batched, calls, joined, outputs)
-        if batch is not None and slot.log_policy == "durable":
-            self.log.append(slot, batch, partial(self._written, answers))
-            return
-        if batch is not None:
-            self.log.append(slot, batch)
-        for call, headers, body in answers:
-            self._answer(call, 200, headers, body)
 
     def _batch(self, slot: Slot, calls: list[Call], joined: Joined, outputs: list[Array], now: float) -> Batch | None:
         """Make what is logged of a batch; with the policy ``sampled`` only the share that the ids' hash chooses."""
-        flags = joined.flags
-        given = joined.given
-        if calls[0].head.demo or (len(calls) > 1 and any(call.head.demo for call in calls)):
-            flags = (0 if flags is None else flags) | np.repeat(
-                np.array([FLAG_DEMO if call.head.demo else 0 for call in calls], np.int32), [call.rows for call in calls]
-            )
         if slot.log_policy == "sampled":
             kept = [_is_sampled(call.id, slot.log_share) for call in calls]
             if not any(kept):
                 return None
-            if not all(kept):
-                rows = np.repeat(kept, [call.rows for call in calls])
-                calls = [call for call, keep in zip(calls, kept, strict=True) if keep]
-                flags = None if flags is None else flags[rows]
-                outputs = [output[rows] for output in outputs]
-                given = {name: array[rows] for name, array in given.items()}
+            calls, joined, outputs = only(kept, calls, joined, outputs)
+        flags = joined.flags
+        if calls[0].head.demo or (len(calls) > 1 and any(call.head.demo for call in calls)):
+            flags = (0 if flags is None else flags) | np.repeat(
+                np.array([FLAG_DEMO if call.head.demo else 0 for call in calls], np.int32), [call.rows for call in calls]
+            )
         logged = [
             (call.id, call.rows, call.received_us, int((now - call.received) * 1e6), call.request_id or call.head.request_id, call.key_id) for call in calls
         ]
-        return Batch(given, outputs, flags, logged)
+        return Batch(joined.given, outputs, flags, logged)
 
-    def _add_stats(self, slot: Slot, calls: list[Call], joined: Joined, run_s: float) -> None:
-        stats = slot.stats
-        if joined.from_cache:
-            stats.cache_hits += len(calls)
-            stats.cached_rows += joined.rows
-        else:
-            stats.batches += 1
-            stats.batch_rows[min((joined.rows - 1).bit_length(), BATCH_BUCKETS - 1)] += 1
-            stats.run_us += run_s * 1e6
-        stats.rows += joined.rows
-        stats.success_count += len(calls)
-        stats.last_ms = calls[-1].received_us // 1000
-
-    def _written(self, answers: Answered, safe: bool) -> None:
+    def _written(self, slot: Slot, calls: list[Call], joined: Joined, answers: Answered, safe: bool) -> None:
         """Called in the log's thread: the durable batch is safe, or cannot be made so."""
-        self._loop.call_soon_threadsafe(self._answer_written, answers, safe)
+        self._loop.call_soon_threadsafe(self._answer_written, slot, calls, joined, answers, safe)
 
-    def _answer_written(self, answers: Answered, safe: bool) -> None:
+    def _answer_written(self, slot: Slot, calls: list[Call], joined: Joined, answers: Answered, safe: bool) -> None:
+        if safe:
+            self._count_answered(slot, calls, joined, time.perf_counter())
         for call, headers, body in answers:
             if safe:
                 self._answer(call, 200, headers, body)
@@ -350,9 +342,9 @@ class Engine:
         if call.head.request_id is not None or status >= 400:
             call.id = call.id or self._make_id(call.received_us)
             headers += b"x-request-id: %b\r\n" % (call.head.request_id.encode() if call.head.request_id else text_of(call.id))
+        call.reply(status, headers, body)
         if self.watcher is not None:
             self.watcher.answered(call, status, len(body))
-        call.reply(status, headers, body)
 
     def _watch(self) -> None:
         """Answer 504 in time for calls behind a run that takes longer than their deadline, also in slots that were replaced."""
@@ -385,6 +377,16 @@ def _rendered(slot: Slot, calls: list[Call], outputs: list[Array]) -> Answered:
             answers.append((call, *call.render(call, outputs, start, stop)))
         start += call.rows
     return answers
+
+
+def _add_run(stats: SlotStats, calls: list[Call], joined: Joined, run_s: float) -> None:
+    if joined.from_cache:
+        stats.cache_hits += len(calls)
+        stats.cached_rows += joined.rows
+    else:
+        stats.batches += 1
+        stats.batch_rows[min((joined.rows - 1).bit_length(), BATCH_BUCKETS - 1)] += 1
+        stats.run_us += run_s * 1e6
 
 
 def _keep(answers: AnswerCache, batched: bool, calls: list[Call], joined: Joined, outputs: list[Array]) -> None:
