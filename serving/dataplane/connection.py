@@ -154,15 +154,15 @@ class Connection(HttpToolsProtocol):
         return self.body_bytes if is_read else None
 
     def awaited(self) -> object:
-        """Give what the connection waits for, equal while it is the same: the client to read, a head, a body. None: nothing, or the next request."""
+        """Give what the connection waits for, the same while it does: the client to read, a head, a body. None: nothing, or the next request."""
         unread = self.transport.get_write_buffer_size()
         if unread:
             return unread
         if self.flow.read_paused:  # the client waits for us
             return None
         if self.unfinished_body() is not None:
-            return id(self.cycle)
-        return None if self.headers is _TRAILERS else id(self.headers)
+            return self.cycle
+        return None if self.headers is _TRAILERS else self.headers
 
     @property
     def is_unused(self) -> bool:
@@ -175,6 +175,11 @@ class Connection(HttpToolsProtocol):
             self.linger()
         else:
             self.transport.close()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """As the base class; and what refers back here is let go: a circle that a new table's ``gc.freeze`` meets would stay for good."""
+        super().connection_lost(exc)
+        self.cycle = self.flow = self.timeout_keep_alive_task = None  # type: ignore[assignment]
 
     def on_response_complete(self) -> None:
         is_last = not self.pipeline

@@ -68,6 +68,7 @@ class BuildMemory:
         self._settled = threading.Condition(self._lock)
         self._expected: set[Build] = set()
         self.changes = 0
+        self._is_ending = False
         self._threads = [
             threading.Thread(target=self._work, args=(self._deployed, _NICE), name="load-deployed", daemon=True),
             threading.Thread(target=self._work, args=(self._called, 0), name="load-called", daemon=True),
@@ -79,16 +80,13 @@ class BuildMemory:
 
     def stop(self) -> None:
         """End the threads. What is being loaded has three seconds; then its marker goes, since it has not killed this process."""
+        self._is_ending = True
         self._deployed.put(Order.END)
         self._called.put(Order.END)
         until = time.monotonic() + _END_S
         for thread in self._threads:
             thread.join(max(0.0, until - time.monotonic()))
         self._store.end_loading()
-
-    @property
-    def loaded_bytes(self) -> int:
-        return sum(_size(build) for build in list(self.builds.values()) if build.runtime is not None)
 
     def hold(self, entries: Collection[BuildEntry], roles: Mapping[str, Role]) -> None:
         """Know exactly these builds, and what they are for. Those that are gone leave the memory with the last slot that has them."""
@@ -135,12 +133,9 @@ class BuildMemory:
         """Keep on disk only what concerns the present builds."""
         self._store.forget_all_but(set(self.builds))
 
-    def forget_failures(self) -> list[Build]:
-        """Let what failed be tried again; gives it."""
-        failed = [build for build in self.builds.values() if build.state == State.FAILED]
-        for build in failed:
-            build.state, build.error = State.UNKNOWN if build.facts is None else State.UNLOADED, ""
-        return failed
+    def failed(self) -> list[Build]:
+        """Give what could not be loaded."""
+        return [build for build in self.builds.values() if build.state == State.FAILED]
 
     def first_choice(self) -> list[Build]:
         """Give what must be loaded at the start: what was never measured, and as much as the budget holds, what answers first."""
@@ -157,7 +152,7 @@ class BuildMemory:
     def _work(self, orders: Orders, nice: int) -> None:
         with contextlib.suppress(OSError):
             os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), nice)
-        while (order := orders.get()) is not Order.END:
+        while (order := orders.get()) is not Order.END and not self._is_ending:
             try:
                 if isinstance(order, Build):
                     self._take(order, orders)
@@ -174,7 +169,7 @@ class BuildMemory:
             is_needed = build.state != State.REFUSED and runtime is None
             was = (build.facts is None, build.error)
             if is_needed:
-                build.state, build.error = State.LOADING, ""
+                build.state = State.LOADING
         try:
             if is_needed:
                 self._load_into_room(build, called_for=orders is self._called)
@@ -184,8 +179,9 @@ class BuildMemory:
                 self._loop.call_soon_threadsafe(build.stay_away, build.error)
         finally:
             with self._settled:
-                # A build that only comes back into memory changes no table.
-                self.changes += is_needed and (build in self._expected or was != (build.facts is None, build.error))
+                # A build that only comes back into memory changes no table, nor does one that fails again as before.
+                is_news = was != (build.facts is None, build.error) or (build in self._expected and not build.error)
+                self.changes += is_needed and is_news
                 self._expected.discard(build)
                 self._settled.notify_all()
 
@@ -222,7 +218,7 @@ class BuildMemory:
             self._store.keep_facts(build.entry.digest, build.facts)
         runtime.mark = self._crashes.marks.number_of(build.entry.digest)
         build.loaded_at = time.time()
-        build.state = State.LOADED
+        build.state, build.error = State.LOADED, ""
         build.runtime = runtime
         self._loop.call_soon_threadsafe(build.arrive, runtime)
 

@@ -48,7 +48,7 @@ class Patience:
             if what is None:
                 continue
             before = self._waits.get(connection)
-            same = before is not None and before.what == what
+            same = before is not None and (before.what is what or (isinstance(what, int) and before.what == what))
             waits[connection] = wait = before if before is not None and same else _Wait(what, now)
             _end_if_too_long(connection, now - wait.since)
         self._waits = waits

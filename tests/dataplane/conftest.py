@@ -127,6 +127,12 @@ class Plane:
         return (self.var_dir / "dataplane.log").read_text()
 
 
+def resident_bytes(plane: Plane) -> int:
+    """Give how much memory the process has now."""
+    assert plane.process is not None
+    return int(Path(f"/proc/{plane.process.pid}/statm").read_text().split()[1]) * 4096
+
+
 @dataclass
 class Log:
     """The database as the data plane leaves it."""

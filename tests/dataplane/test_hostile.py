@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from tests.dataplane.conftest import NO_DATABASE, Plane
+from tests.dataplane.conftest import NO_DATABASE, Plane, resident_bytes
 from tests.dataplane.hostile_bodies import CORPUS, GOOD_ANSWER, Hostile, http, rows
 from tests.dataplane.standing import document
 
@@ -124,11 +124,6 @@ def _send_all(plane: Plane, small: list[bytes], kept: list[bytes]) -> None:
     with Connection(plane.port) as connection:
         for raw in kept:
             assert connection.ask(raw).status < 500
-
-
-def resident_bytes(plane: Plane) -> int:
-    assert plane.process is not None
-    return int(Path(f"/proc/{plane.process.pid}/statm").read_text().split()[1]) * 4096
 
 
 def test_a_bad_request_between_pipelined_good_ones_harms_neither(standing: Plane) -> None:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -13,23 +11,17 @@ from typing import Any
 import httpx
 import pytest
 
-from core.ids import uuid7
 from serving.dataplane.builds import Build, Builds, CompiledBuild, State
 from serving.dataplane.call import Call, Head, Route
-from serving.dataplane.counts import TrafficCounts
 from serving.dataplane.crashes import CrashWatch
-from serving.dataplane.engine import Engine
 from serving.dataplane.live import Routes
-from serving.dataplane.log import PredictionLog
 from serving.dataplane.memory import BuildMemory, budget_of, machine_bytes
-from serving.dataplane.postgres import Link
-from serving.dataplane.spool import Spool
 from serving.dataplane.store import BuildStore
-from serving.dataplane.tally import Tally
 from serving.runtimes.onnx import OnnxBuild
-from serving.table import BuildEntry, EndpointEntry, Limits, Reader, SlotEntry, ValidationPolicy, decode, encode
+from serving.table import EndpointEntry, Limits, Reader, SlotEntry, ValidationPolicy, decode, encode
 from tests.dataplane import models
-from tests.dataplane.conftest import KEY, NO_DATABASE, Log, Plane, endpoint, table, wait_for
+from tests.dataplane.bare_engine import adopt, bare_engine
+from tests.dataplane.conftest import KEY, Log, Plane, endpoint, table, wait_for
 
 pytestmark = pytest.mark.django_db
 MEGABYTE = 2**20
@@ -52,19 +44,6 @@ def _loaded(log: Log) -> set[str]:
 def _limited(plane: Plane, budget: int = BUDGET) -> Plane:
     plane.environ = {"SIGNALBOX_BUILD_MEMORY_BYTES": str(budget), "SIGNALBOX_DATAPLANE_PROCESSES": "1", "SIGNALBOX_GRPC_PORT": "0"}
     return plane
-
-
-@contextlib.contextmanager
-def _engine(folder: Path) -> Iterator[tuple[Engine, asyncio.AbstractEventLoop]]:
-    loop = asyncio.new_event_loop()
-    log = PredictionLog(Link(NO_DATABASE, "tests"), Spool(folder / "spool"), Tally(folder, uuid7()))
-    engine = Engine(log, TrafficCounts(uuid7()), loop)
-    try:
-        yield engine, loop
-    finally:
-        log.close()
-        engine.close()
-        loop.close()
 
 
 def test_the_budget_is_kept_and_every_endpoint_answers(plane_with_log: Plane, log: Log) -> None:
@@ -136,8 +115,8 @@ def test_a_call_that_waits_for_its_build_ends_at_its_deadline(tmp_path: Path) ->
     asked: list[Build] = []
     build = Build(entry, asked.append, runtime.facts(0))
     answers: list[int] = []
-    with _engine(tmp_path) as (engine, loop):
-        _adopt(engine, [(entry, build)], endpoint("sum", entry, limits=Limits(timeout_ms=100)))
+    with bare_engine(tmp_path) as (engine, loop):
+        adopt(engine, [(entry, build)], endpoint("sum", entry, limits=Limits(timeout_ms=100)))
         head = Head(Route("sum", "", "predict"), {b"authorization": f"Bearer {KEY}".encode()})
 
         def ask() -> None:
@@ -173,22 +152,13 @@ def test_a_build_that_cannot_be_loaded_for_a_call_is_503_with_the_reason(plane: 
     assert _ask(plane, "e1").json()["predictions"] == [{"prediction": 2.0}]
 
 
-def _adopt(engine: Engine, present: list[tuple[BuildEntry, Build]], *endpoints: EndpointEntry) -> Routes:
-    builds = Builds()
-    for entry, build in present:
-        builds.add(CompiledBuild(entry, build))
-    engine.adopt(Routes(table([entry for entry, _ in present], list(endpoints)), builds, {}, engine.routes))
-    assert engine.routes is not None
-    return engine.routes
-
-
 def test_a_table_hands_on_what_it_does_not_change(tmp_path: Path) -> None:
     entry = models.regressor(tmp_path)
     build = Build(entry, lambda _: None, OnnxBuild(next(tmp_path.rglob(entry.digest)).read_bytes(), entry.signature).facts(0))
     compiled = CompiledBuild(entry, build)
     builds = Builds()
     builds.add(compiled)
-    with _engine(tmp_path) as (engine, _):
+    with bare_engine(tmp_path) as (engine, _):
         engine.adopt(Routes(table([entry], [endpoint("one", entry), endpoint("two", entry)]), builds, {}, None))
         before = engine.routes
         assert before is not None
@@ -237,10 +207,10 @@ def test_the_limit_and_the_deadline_count_calls_of_a_replaced_slot(tmp_path: Pat
     def ask() -> None:
         engine.submit(Call(head, b'{"rows":[{"a":1,"b":2,"c":3}]}', lambda status, *_: answers.append(status)))
 
-    with _engine(tmp_path) as (engine, loop):
-        _adopt(engine, builds, endpoint("sum", one, limits=limits))
+    with bare_engine(tmp_path) as (engine, loop):
+        adopt(engine, builds, endpoint("sum", one, limits=limits))
         ask()  # waits for its build
-        _adopt(engine, builds, endpoint("sum", two, limits=limits))
+        adopt(engine, builds, endpoint("sum", two, limits=limits))
         ask()
         assert answers == [503]
         loop.run_until_complete(asyncio.sleep(0.3))
@@ -258,8 +228,8 @@ def test_a_refused_request_counts_once_whatever_a_shadow_makes_of_its_copy(tmp_p
         build.runtime = runtime
     answers: list[int] = []
     head = Head(Route("sum", "", "predict"), {b"authorization": f"Bearer {KEY}".encode()})
-    with _engine(tmp_path) as (engine, loop):
-        _adopt(engine, builds, endpoint("sum", one, ("green", two, 0, True), validation=ValidationPolicy(default="refuse")))
+    with bare_engine(tmp_path) as (engine, loop):
+        adopt(engine, builds, endpoint("sum", one, ("green", two, 0, True), validation=ValidationPolicy(default="refuse")))
         engine.submit(Call(head, b'{"rows":[{"a":99,"b":1,"c":1}]}', lambda status, *_: answers.append(status)))
         loop.run_until_complete(asyncio.sleep(0.05))
         assert answers == [400]
@@ -277,8 +247,8 @@ def test_who_is_told_that_the_endpoint_is_busy_has_used_nothing_of_the_rate(tmp_
     def ask() -> None:
         engine.submit(Call(head, b'{"rows":[{"a":1,"b":2,"c":3}]}', lambda status, *_: answers.append(status)))
 
-    with _engine(tmp_path) as (engine, loop):
-        _adopt(engine, [(entry, build)], endpoint("sum", entry, limits=Limits(max_concurrency=1, requests_per_s=0.01, burst=2)))
+    with bare_engine(tmp_path) as (engine, loop):
+        adopt(engine, [(entry, build)], endpoint("sum", entry, limits=Limits(max_concurrency=1, requests_per_s=0.01, burst=2)))
         ask()  # waits for its build
         ask()
         assert answers == [503]
@@ -330,6 +300,31 @@ def test_no_build_is_waited_for_that_is_refused_or_cannot_be_marked(tmp_path: Pa
         assert unmarked.state == State.LOADED
         assert unmarked.runtime is not None
         assert unmarked.runtime.mark == 0
+    finally:
+        memory.stop()
+        loop.close()
+
+
+def test_a_build_that_fails_again_as_before_is_no_news_and_one_that_comes_back_is(tmp_path: Path) -> None:
+    entry = models.regressor(tmp_path)
+    path = next(tmp_path.rglob(entry.digest))
+    content = path.read_bytes()
+    path.unlink()
+    loop = asyncio.new_event_loop()
+    crashes = CrashWatch(tmp_path / "crashes")
+    memory = BuildMemory(BuildStore(tmp_path / "store", tmp_path), crashes, loop, BUDGET, dict)
+    memory.start()
+    try:
+        memory.hold([entry], {})
+        news = []
+        for restored in (False, False, False, True):
+            if restored:
+                path.write_bytes(content)
+            memory.load([memory.builds[entry.digest]])
+            memory.wait([memory.builds[entry.digest]], 10)
+            news.append(memory.changes)
+        assert news == [1, 1, 1, 2]
+        assert (memory.builds[entry.digest].state, memory.builds[entry.digest].error) == (State.LOADED, "")
     finally:
         memory.stop()
         loop.close()

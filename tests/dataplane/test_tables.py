@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import json
 import os
+import socket
 import threading
 import time
 import weakref
@@ -16,6 +18,7 @@ import httpx
 import pytest
 
 from core.ids import uuid7
+from registry.signature import Feature, Kind
 from serving.dataplane.builds import Build, Builds, CompiledBuild
 from serving.dataplane.counts import TrafficCounts
 from serving.dataplane.engine import Engine
@@ -27,7 +30,7 @@ from serving.dataplane.tally import Tally
 from serving.runtimes.onnx import OnnxBuild
 from serving.table import BuildEntry, RouteTable
 from tests.dataplane import models
-from tests.dataplane.conftest import HEADERS, NO_DATABASE, Log, Plane, endpoint, table, wait_for
+from tests.dataplane.conftest import HEADERS, NO_DATABASE, Log, Plane, endpoint, resident_bytes, table, wait_for
 from tests.metrics_page import value_of
 
 # The data plane writes with connections of its own; the mark has the test database made.
@@ -146,6 +149,38 @@ def test_a_build_that_cannot_be_loaded_leaves_the_endpoint_as_it_was_and_is_repo
     path.write_bytes(content)
     wait_for(lambda: _answer(plane_with_log, "new").status_code == 200, "the restored build")
     assert _answer(plane_with_log).json()["version"] == 2
+
+
+def test_a_build_whose_signature_cannot_be_served_costs_the_others_nothing(plane_with_log: Plane, log: Log) -> None:
+    twice = tuple(Feature(name=name, kind=Kind.NUMBER) for name in "aab")
+    good, bad = models.regressor(plane_with_log.artifacts), models.regressor(plane_with_log.artifacts, version=2, features=twice)
+    log.publish(table([good, bad], [endpoint("sum", good), endpoint("bad", bad)]))
+    plane_with_log.start()
+    assert (_answer(plane_with_log).status_code, _answer(plane_with_log, "bad").status_code) == (200, 503)
+    rows = wait_for(lambda: log.run("SELECT builds FROM serving_dataplaneprocess"), "the report")
+    assert [build["digest"] for build in rows[0][0] if "Its signature cannot be served" in build["error"]] == [bad.digest]
+
+
+def test_connections_that_were_open_at_a_new_table_leave_the_memory_when_they_end(plane_with_log: Plane, log: Log) -> None:
+    one = models.regressor(plane_with_log.artifacts)
+    log.publish(table([one], [endpoint("sum", one)]))
+    plane = plane_with_log.start()
+    sizes = []
+    for _ in range(5):
+        connections = [socket.create_connection(("127.0.0.1", plane.port), timeout=10) for _ in range(40)]
+        for length in range(30):  # each of these heads is kept with its connection
+            body = json.dumps(ROWS).encode() + b" " * length
+            padding = f"X-Padding: {'x' * 3500}\r\nAuthorization: {HEADERS['Authorization']}\r\nContent-Length: {len(body)}\r\n\r\n"
+            for connection in connections:
+                connection.sendall(b"POST /v2/models/sum/predict HTTP/1.1\r\nHost: x\r\n" + padding.encode() + body)
+            for connection in connections:
+                assert connection.recv(65_536).startswith(b"HTTP/1.1 200")
+        revision = log.publish(table([one], [endpoint("sum", one)]))
+        wait_for(partial(_shows, plane, revision), "the new table")
+        for connection in connections:
+            connection.close()
+        sizes.append(resident_bytes(plane))
+    assert sizes[-1] - sizes[1] < 8 * 2**20, sizes  # kept, those of three rounds would be 15 MiB
 
 
 def test_a_build_that_killed_two_processes_is_not_loaded_again(plane: Plane) -> None:
