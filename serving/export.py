@@ -116,8 +116,11 @@ def _columns_of(samples: list[Any]) -> pa.Schema:
 
 def _wider(one: pa.DataType, other: pa.DataType) -> pa.DataType:
     """Give a type for both: versions of a model may differ."""
-    both = (one, other)
-    return pa.float64() if all(pa.types.is_integer(kind) or pa.types.is_floating(kind) for kind in both) else pa.string()
+    if pa.types.is_list(one) or pa.types.is_list(other):
+        value, of_other = (kind.value_type if pa.types.is_list(kind) else kind for kind in (one, other))
+        inner = value if value == of_other else _wider(value, of_other)
+        return pa.string() if pa.types.is_string(inner) and value != of_other else pa.list_(inner)
+    return pa.float64() if all(pa.types.is_integer(kind) or pa.types.is_floating(kind) for kind in (one, other)) else pa.string()
 
 
 def _pieces(endpoint: str, wanted: PredictionFilters, span: _Range, columns: pa.Schema) -> Iterator[pa.Table]:

@@ -63,6 +63,9 @@ def _cast(column: pa.ChunkedArray, kind: pa.DataType) -> pa.ChunkedArray:
         return column
     if pa.types.is_string(kind) and pa.types.is_list(column.type):
         return pa.chunked_array([pa.array([None if value is None else json.dumps(value) for value in column.to_pylist()], pa.string())])
+    if pa.types.is_list(kind) and not pa.types.is_list(column.type):  # an output of varying width that was one value wide
+        values = column.cast(kind.value_type, safe=False).combine_chunks()
+        return pa.chunked_array([pa.ListArray.from_arrays(pa.array(range(len(values) + 1), pa.int32()), values)])
     return column.cast(kind, safe=False)
 
 

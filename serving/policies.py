@@ -10,6 +10,7 @@ import msgspec
 from access.limits import require_rate
 from core.errors import Invalid
 from serving.models import Endpoint
+from serving.segments import LONGEST_CALL_S
 from serving.table import CachePolicy, Limits, ValidationPolicy
 
 VALIDATION_CHOICES = ("refuse", "clip", "replace", "flag")
@@ -17,7 +18,7 @@ VALIDATION_CHOICES = ("refuse", "clip", "replace", "flag")
 _BOUNDS = {
     "max_rows": (1, 1_000_000),
     "max_body_bytes": (1024, 2**30),
-    "timeout_ms": (1, 300_000),
+    "timeout_ms": (1, LONGEST_CALL_S * 1000),
     "max_concurrency": (1, 100_000),
     "requests_per_s": (0, 1_000_000),
     "burst": (0, 1_000_000),

@@ -50,7 +50,9 @@ WORDS_OF_FLAGS = {
 
 PIECE_S = 120
 """Compaction puts segments together that lie in one stretch of so many seconds."""
-LONGEST = timedelta(seconds=PIECE_S + 60)
+LONGEST_CALL_S = 300
+"""No endpoint lets a call take longer."""
+LONGEST = timedelta(seconds=PIECE_S + LONGEST_CALL_S + 60)
 """From the first to the last prediction of a segment: a reader who knows a prediction's time looks no further."""
 
 _FEATURES, _SAME = b"features", b"same"

@@ -69,6 +69,7 @@ class Sibling:
             except OSError:
                 if self._listener.fileno() < 0:
                     return
+                time.sleep(0.1)  # without a file to be opened it fails at once, and the process has other work
             except Exception:  # the thread's edge: the next scrape must be answered
                 logger.exception("The metrics of this process cannot be told.")
 

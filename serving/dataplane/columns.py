@@ -96,7 +96,7 @@ def _flags(batches: Sequence[Batch], rows: int) -> Array:
     flags = [batch.flags for batch in batches]
     if not any(each is not None for each in flags):
         return np.zeros(rows, np.int32)
-    return np.concatenate([np.zeros(len(batch.outputs[0]), np.int32) if batch.flags is None else batch.flags for batch in batches])
+    return np.concatenate([np.zeros(sum(call[1] for call in batch.calls), np.int32) if batch.flags is None else batch.flags for batch in batches])
 
 
 def _inputs(slot: Slot, batches: Sequence[Batch], rows: int) -> Columns:
@@ -114,7 +114,7 @@ def _inputs(slot: Slot, batches: Sequence[Batch], rows: int) -> Columns:
             column = pa.array(flat.tolist(), pa.string()) if flat.dtype == np.object_ else pa.array(flat)
             columns.append((segments.sent_field(f"in.{name}", column.type, [by_name[name]]), column))
         else:
-            column = _values(array)
+            column = _values(array, as_lists=slot.spec.variable)
             columns.append((pa.field(f"in.{name}", column.type), column))
     return columns
 
@@ -132,7 +132,7 @@ def _outputs(slot: Slot, batches: Sequence[Batch], rows: int) -> Columns:
     for index, name in enumerate(slot.build.outputs):
         array = _joined([batch.outputs[index] for batch in batches], slot, rows, name not in fixed)
         if array is not None:
-            column = _values(array)
+            column = _values(array, as_lists=name not in fixed)
             columns.append((pa.field(f"out.{name}", column.type), column))
     return columns
 
@@ -163,17 +163,17 @@ def _concatenated(arrays: list[Array]) -> Array:
     return np.concatenate(arrays)
 
 
-def _values(array: Array) -> pa.Array:
-    """Give one scalar per row, or a list of float32 (or of text) per row."""
+def _values(array: Array, *, as_lists: bool) -> pa.Array:
+    """Give one scalar per row, or a list of float32 (or of text) per row; always ``as_lists`` where the width varies, so that all segments are alike."""
     rows = len(array)
     flat = array.reshape(-1)
     width = flat.size // rows
     if array.dtype == np.object_:
         values = pa.array([value.decode() if isinstance(value, bytes) else str(value) for value in flat.tolist()], pa.string())
-    elif width != 1:
+    elif width != 1 or as_lists:
         values = pa.array(flat.astype(np.float32))
     else:
         values = pa.array(flat if array.dtype == np.bool_ else flat.astype(np.float64 if array.dtype.kind == "f" else np.int64))
-    if width == 1:
+    if width == 1 and not as_lists:
         return values
-    return pa.ListArray.from_arrays(pa.array(np.arange(0, flat.size + 1, width or 1, dtype=np.int32)), values)
+    return pa.ListArray.from_arrays(pa.array(np.arange(rows + 1, dtype=np.int32) * width), values)

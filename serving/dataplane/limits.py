@@ -188,19 +188,21 @@ class Accounts:
     def write(self, connection: Connection[Any]) -> None:
         """Write what was used here, and read what was used elsewhere by keys that have a budget. For the heartbeat's thread."""
         oldest = time.time_ns() // 1000 // _DAY_US - _KEPT_DAYS
-        rows = [
-            (account.id, _date_of(day), self._process, max(0, requests), max(0, used))
+        days = [
+            (account, day, requests, used)
             for account in list(self._by_key.values())
             for day, (requests, used) in account.unwritten_days().items()
             if day >= oldest  # an older one may have been put together with others' already: written again it would count twice
         ]
         try:
             with connection.transaction(), connection.cursor() as cursor:
-                if rows:
+                if days:
+                    rows = [(account.id, _date_of(day), self._process, max(0, requests), max(0, used)) for account, day, requests, used in days]
                     cursor.executemany(_UPSERT, rows)
         except Exception:
-            for key_id, day, *_ in rows:
-                self._by_key[key_id].unwritten.add((day - date(1970, 1, 1)).days)
+            for account, day, *_ in days:
+                account.unwritten.add(day)
+                self._by_key.setdefault(account.id, account)  # its key may have gone meanwhile, and the account with it
             raise
         budgeted = [account for account in list(self._by_key.values()) if has_budget(account.limits)]
         used = self.used_elsewhere(connection, [account.id for account in budgeted])

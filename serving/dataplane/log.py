@@ -180,7 +180,11 @@ class PredictionLog:
 
     def _drain_one(self, path: Path) -> bool:
         """Insert one spooled segment; False when Postgres takes none now."""
-        segment = self._spool.read(path)
+        try:
+            segment = self._spool.read(path)
+        except OSError:  # not again before the others have had their turn
+            logger.exception("The spooled segment %s cannot be read now.", path.name)
+            return True
         if segment is None:
             return True
         try:

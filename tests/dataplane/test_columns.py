@@ -126,6 +126,20 @@ def test_rows_of_different_shapes_are_logged_without_their_values() -> None:
     assert table["out.y"].to_pylist() == [2.0, 4.0]
 
 
+def test_an_output_of_varying_width_is_a_list_also_where_it_is_one_value_wide() -> None:
+    slot = _slot([], [Tensor("x", "FP32", (-1, 1))], [Tensor("y", "FP32", (-1, -1))])
+    tables = [_table(slot, Batch({"x": np.zeros((1, 1))}, [np.ones((1, width), np.float32)], None, [_call(1)])) for width in (0, 1, 2)]
+    assert [table["out.y"].to_pylist() for table in tables] == [[[]], [[1.0]], [[1.0, 1.0]]]
+    assert len({table.schema.field("out.y").type for table in tables}) == 1
+
+
+def test_flags_beside_none_where_the_first_axis_is_no_row() -> None:
+    slot = _slot([], [Tensor("image", "FP32", (2, 2))], [Tensor("y", "FP32", (3,))])
+    image, y = np.zeros((2, 2), np.float32), np.zeros(3, np.float32)
+    batches = [Batch({"image": image}, [y], flags, [_call(1)]) for flags in (None, np.array([4], np.int32))]
+    assert _table(slot, *batches)["flags"].to_pylist() == [0, 4]
+
+
 def test_a_build_whose_first_axis_is_no_row_logs_one_row_per_call() -> None:
     slot = _slot([], [Tensor("image", "FP32", (2, 2))], [Tensor("y", "FP32", (2,))])
     batch = Batch({"image": np.arange(4, dtype=np.float32).reshape(2, 2)}, [np.array([1, 2], np.float32)], None, [_call(1)])

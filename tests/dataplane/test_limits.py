@@ -6,17 +6,19 @@ import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import httpx
+import psycopg
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from access.limits import KeyLimits
 from core.environment import Environment
+from core.ids import uuid7
 from serving.dataplane.errors import TooOften
-from serving.dataplane.limits import Account, Rate
+from serving.dataplane.limits import Account, Accounts, Rate
 from serving.table import KeyEntry, Limits, ValidationPolicy
 from tests.dataplane import models
 from tests.dataplane.conftest import KEY_ENTRY, Log, Plane, endpoint, table, wait_for
@@ -176,6 +178,26 @@ def test_who_waits_as_told_is_let_through(per_s: float, burst: int) -> None:
         rate.take(now)
     assert refused.value.headers.startswith(b"retry-after: ")
     rate.take(now + 1 / per_s + 1e-6)
+
+
+def test_what_could_not_be_written_of_a_key_that_is_gone_is_written_later(log: Log) -> None:
+    accounts = Accounts(uuid7())
+    entries = [key(limits=KeyLimits(rows_per_day=100))[1] for _ in range(2)]
+    accounts.begin(entries, {})
+    at_us = time.time_ns() // 1000
+    for entry in entries:
+        accounts.of(entry).charge(3, at_us)
+
+    class Broken:
+        def transaction(self) -> None:
+            accounts.begin(entries[:1], {})  # the loop takes a new table while the heartbeat writes
+            raise psycopg.OperationalError
+
+    with pytest.raises(psycopg.OperationalError):
+        accounts.write(cast("psycopg.Connection[Any]", Broken()))
+    with psycopg.connect(log.url, autocommit=True) as connection:
+        accounts.write(connection)
+    assert log.run("SELECT key_id, rows FROM serving_keyusage ORDER BY key_id") == sorted((entry.id, 3) for entry in entries)
 
 
 def test_a_day_ends_at_midnight_utc() -> None:

@@ -257,6 +257,18 @@ def test_versions_with_other_columns_share_a_file(endpoint, scientist):
     assert found["out.label"].to_pylist() == ["yes", "yes", None]
 
 
+def test_an_output_that_is_one_value_wide_in_some_pieces_is_a_list_in_the_file(endpoint, scientist):
+    for number in range(5):
+        segment(BEGIN + timedelta(seconds=number), 1)
+    narrow = PredictionSegment.objects.order_by("id")[1]
+    table = decode(narrow.columns)
+    place = table.schema.get_field_index("out.probabilities")
+    PredictionSegment.objects.filter(id=narrow.id).update(columns=encode(table.set_column(place, "out.probabilities", pa.array([0.5]))))
+    export = export_predictions(actor=scientist, endpoint=NAME, filters=PredictionFilters(since=BEGIN, until=BEGIN + timedelta(hours=1)), form="parquet")
+    found = pq.read_table(io.BytesIO(b"".join(export.content)))["out.probabilities"].to_pylist()
+    assert [row[:1] for row in found] == [[0.25], [0.5], [0.25], [0.25], [0.25]]
+
+
 def test_an_export_of_an_unknown_form_or_of_nothing(endpoint, scientist):
     with pytest.raises(Invalid, match="csv, parquet"):
         export_predictions(actor=scientist, endpoint=NAME, form="xlsx")
