@@ -81,9 +81,9 @@ def _stopping(server: Server) -> Iterator[Server]:
 
 def _measure(server: Server, model: BenchModel, rounds: int, folder: Path) -> Row:
     """Take turns: a second of ``session.run``, a second of requests."""
-    array = np.repeat(np.array([model.row], np.float32), ROWS, axis=0) * np.linspace(1, 1.0001, ROWS, dtype=np.float32)[:, np.newaxis]
+    array = rows_of(model, ROWS)
     session = onnx_run.open_session(model.onnx)
-    logged, unlogged = (Case(end, server, _request(model.name + end, array, len(model.expected))) for end in ("", UNLOGGED))
+    logged, unlogged = (Case(end, server, binary_request(model.name + end, array, len(model.expected))) for end in ("", UNLOGGED))
     alone = []
     for case in (logged, unlogged):
         await_answer(case, _answer_of(session, array))
@@ -114,12 +114,18 @@ def _answer_of(session: Any, array: np.ndarray) -> list[float]:
     return values
 
 
-def _request(endpoint: str, array: np.ndarray, outputs: int) -> Request:
+def rows_of(model: BenchModel, rows: int) -> np.ndarray:
+    """Give that many rows which are almost alike, within the bounds."""
+    return np.repeat(np.array([model.row], np.float32), rows, axis=0) * np.linspace(1, 1.0001, rows, dtype=np.float32)[:, np.newaxis]
+
+
+def binary_request(endpoint: str, array: np.ndarray, outputs: int) -> Request:
+    """Give the infer request of ``array`` as a binary tensor, with a binary answer of so many values a row."""
     data = array.astype("<f4").tobytes()
     tensor = {"name": "X", "shape": list(array.shape), "datatype": "FP32", "parameters": {"binary_data_size": len(data)}}
     head = json.dumps({"inputs": [tensor], "parameters": {"binary_data_output": True}}).encode()
     headers = HEADERS | {"Content-Type": "application/octet-stream", "Inference-Header-Content-Length": str(len(head))}
-    width = 4 * ROWS * outputs
+    width = 4 * len(array) * outputs
 
     def read(response: httpx.Response) -> list[float]:
         values: list[float] = np.frombuffer(response.content[-width:], "<f4").tolist()

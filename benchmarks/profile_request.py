@@ -25,6 +25,7 @@ import uvicorn
 import uvloop
 from uvicorn.server import ServerState
 
+from benchmarks.batch import binary_request, rows_of
 from benchmarks.serve.models import NAMES, BenchModel, make_models
 from benchmarks.serve.processes import ROOT
 from benchmarks.serve.signalbox import HEADERS, table_of, tensor_json
@@ -63,8 +64,9 @@ class _Log(PredictionLog):
             return 0.0
         slot, batches = self._entries[0][0], [batch for _, batch, _ in self._entries]
         begun = time.thread_time()
-        rows = sum(columns.segment_of(slot, batches).rows for _ in range(20))
-        return (time.thread_time() - begun) / rows * 1e6
+        for _ in range(20):
+            columns.segment_of(slot, batches)
+        return (time.thread_time() - begun) / 20 / sum(len(batch.calls) for batch in batches) * 1e6
 
 
 class _Transport(asyncio.Transport):
@@ -113,22 +115,22 @@ class _Sampler:
 @click.command()
 @click.option("--model", "name", default=NAMES[0], type=click.Choice(NAMES))
 @click.option("--connections", default=16, help="Requests that arrive in one turn of the loop.")
+@click.option("--rows", default=1, help="Rows per request; more than one are sent and answered as binary tensors.")
 @click.option("--seconds", default=8.0, help="Processor time to sample.")
 @click.option("--policy", default="fast", type=click.Choice(["fast", "off"]), help="The log policy.")
-def main(*, name: str, connections: int, seconds: float, policy: str) -> None:
+def main(*, name: str, connections: int, rows: int, seconds: float, policy: str) -> None:
     """Profile, and print."""
     prepare()
     with tempfile.TemporaryDirectory() as path:
         folder = Path(path)
         model = next(each for each in make_models(folder) if each.name == name)
         log = _Log(Link("", "profile"), Spool(folder / "spool"), Tally(folder, uuid7()))
-        click.echo(uvloop.run(_profile(model, log, connections, seconds, policy)))
+        click.echo(uvloop.run(_profile(model, _bytes_of(model, rows), log, connections, seconds, policy)))
 
 
-async def _profile(model: BenchModel, log: _Log, connections: int, seconds: float, policy: str) -> str:
+async def _profile(model: BenchModel, request: bytes, log: _Log, connections: int, seconds: float, policy: str) -> str:
     engine = _engine(model, log, policy)
     protocols = _connections(engine, connections)
-    request = _bytes_of(model)
     await _rounds(protocols, request, seconds / 10)
     sampler = _Sampler()
     with sampler:
@@ -163,9 +165,12 @@ def _connections(engine: Engine, count: int) -> list[Any]:
     return protocols
 
 
-def _bytes_of(model: BenchModel) -> bytes:
-    body = tensor_json(model)
-    headers = {"Host": "127.0.0.1:8701", **HEADERS, "Content-Length": str(len(body))}
+def _bytes_of(model: BenchModel, rows: int) -> bytes:
+    body, given = tensor_json(model), HEADERS
+    if rows > 1:
+        batch = binary_request(model.name, rows_of(model, rows), len(model.expected))
+        body, given = batch.body, batch.headers
+    headers = {"Host": "127.0.0.1:8701", **given, "Content-Length": str(len(body))}
     head = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
     return f"POST /v2/models/{model.name}/infer HTTP/1.1\r\n{head}\r\n".encode() + body
 

@@ -68,14 +68,14 @@ def _compact_next(before: _Sizes, after: _Sizes) -> bool:
         taken = _fitting(group)
         if not taken:
             return False
-        if len(taken) > 1:
+        if len(taken) > 1 or taken[0][2] >= segments.PLAIN_BELOW_BYTES:
             sizes = _replace(taken)
             before.segments += len(taken)
             before.size_bytes += sum(size for _, _, size in taken)
             after.segments += sizes.segments
             after.size_bytes += sizes.size_bytes
         else:
-            PredictionSegment.objects.filter(id__in=[identifier for identifier, _, _ in taken]).update(compacted=True)
+            PredictionSegment.objects.filter(id=taken[0][0]).update(compacted=True)
     return True
 
 

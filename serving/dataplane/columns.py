@@ -1,7 +1,7 @@
 """From answered batches to a segment's columns. Runs in the log's thread, never on the answer's path.
 
 That thread shares the interpreter with the event loop, so work per call and per feature is left to
-``segments.decode``: what a batch holds is joined, compressed and written as it is.
+``segments.decode``, and compressing to compaction: what a batch holds is joined and written as it is.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def segment_of(slot: Slot, batches: Sequence[Batch]) -> Segment:
         rows=rows,
         first_at=_moment(min(calls.received_us)),
         last_at=_moment(max(calls.received_us)),
-        columns=segments.encode(pa.Table.from_arrays([column for _, column in columns], schema=schema)),
+        columns=segments.encode_plain(pa.Table.from_arrays([column for _, column in columns], schema=schema)),
     )
 
 

@@ -30,7 +30,7 @@ class Segment(msgspec.Struct, frozen=True, kw_only=True):
     rows: int
     first_at: datetime
     last_at: datetime
-    columns: bytes
+    columns: memoryview
 
 
 _encode = msgspec.msgpack.Encoder().encode

@@ -71,6 +71,27 @@ def test_the_ids_of_replaced_segments_are_kept_for_some_days(db, monkeypatch) ->
     assert list(ReplacedSegment.objects.all()) == [kept]
 
 
+def test_a_large_piece_of_the_data_plane_is_compressed_also_where_it_is_alone(db) -> None:
+    segment(BEGIN, 1000)
+    made = PredictionSegment.objects.get()
+    plain = bytes(segments.encode_plain(segments.read(made.columns)))
+    PredictionSegment.objects.update(columns=plain)
+    profiled()
+    before = rows_of()
+    compact_log()
+    found = PredictionSegment.objects.get()
+    assert (found.compacted, len(found.columns) < len(plain) / 2) == (True, True)
+    assert rows_of() == before
+    compact_log()
+    assert PredictionSegment.objects.get().id == found.id
+
+
+def test_the_database_does_not_compress_what_is_written_for_compaction(db) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT attstorage FROM pg_attribute WHERE attrelid = 'serving_predictionsegment'::regclass AND attname = 'columns'")
+        assert cursor.fetchone() == ("e",)
+
+
 def test_what_is_young_or_not_profiled_or_alone_stays_as_it_is(db) -> None:
     segment(now() - timedelta(seconds=30), 1)
     segment(now() - timedelta(seconds=31), 1)
