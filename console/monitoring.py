@@ -123,7 +123,7 @@ def rules(request: HttpRequest, name: str) -> HttpResponse:
         return _rules(request, name)
     try:
         changes: dict[str, Any] = {key: _limit(key, request.POST.get(key, "")) for key in RANGES}
-        changes["muted_features"] = request.POST.get("muted_features", "").split()
+        changes["muted_features"] = [key for line in request.POST.get("muted_features", "").splitlines() if (key := line.strip())]
         revision = int(request.POST.get("revision", "")) if request.POST.get("revision", "").isdigit() else None
         change_rule(actor=actor, endpoint=name, changes=changes, revision=revision, reason=request.POST.get("reason", ""))
     except Forbidden:

@@ -205,5 +205,12 @@ def test_limits_are_changed_by_operators_within_their_range(client_of: ClientOf,
     assert Rule.objects.get().minimum_rows == 900
 
 
+def test_limits_mute_one_feature_per_line_whatever_is_in_its_name(client_of: ClientOf, endpoint: Endpoint) -> None:
+    client, path = client_of("operator"), "/monitoring/churn-scorer/limits/"
+    assert client.post(path, limits(muted_features="in.proline of wines\r\n\r\n  in.age \r\n")).status_code == 302
+    assert Rule.objects.get().muted_features == ["in.age", "in.proline of wines"]
+    assert ">in.age\nin.proline of wines</textarea>" in client.get(path).content.decode()
+
+
 def test_judging_now_answers_even_when_nothing_was_predicted(client_of: ClientOf, endpoint: Endpoint, viewer: Actor) -> None:
     assert client_of("viewer").post("/monitoring/churn-scorer/evaluate/")["Location"] == "/monitoring/churn-scorer/"
