@@ -8,7 +8,7 @@ from monitoring.api import views
 
 urlpatterns = [
     path("endpoints/<str:name>/drift/", views.DriftView.as_view(), name="api-drift"),
-    path("endpoints/<str:name>/drift/<str:feature>/", views.FeatureView.as_view(), name="api-drift-feature"),
+    path("endpoints/<str:name>/drift/<path:feature>/", views.FeatureView.as_view(), name="api-drift-feature"),
     path("endpoints/<str:name>/quality/", views.QualityView.as_view(), name="api-quality"),
     path("endpoints/<str:name>/performance/", views.PerformanceView.as_view(), name="api-performance"),
     path("endpoints/<str:name>/evaluate/", views.EvaluateView.as_view(), name="api-evaluate"),

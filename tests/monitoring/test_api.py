@@ -42,6 +42,17 @@ def test_a_viewer_reads_everything(client_of: Callable[[str], Client]) -> None:
     assert client.post(f"{URL}/evaluate/").json()["verdict"] == "severe"
 
 
+def test_a_feature_with_a_slash_in_its_name_is_read_like_any_other(client_of: Callable[[str], Client], operator: Actor) -> None:
+    name = "od280/od315_of_diluted_wines"
+    register(noise=name)
+    log(people(600, noise=name), window(1))
+    evaluate_now(actor=operator, endpoint=ENDPOINT)
+    client = client_of("viewer")
+    assert client.get(f"{URL}/drift/{name}/").json()["row"]["key"] == f"in.{name}"
+    refused = client.get(f"{URL}/drift/{name}/more/")
+    assert (refused.status_code, f"no feature '{name}/more'" in refused.content.decode()) == (404, True)
+
+
 @pytest.mark.usefixtures("traffic")
 def test_a_viewer_changes_nothing(client_of: Callable[[str], Client]) -> None:
     client, number = client_of("viewer"), Alert.objects.latest("number").number

@@ -31,12 +31,12 @@ FIVE_MINUTES = timedelta(minutes=5)
 _present: list[datetime] = []
 
 
-def people(n: int, seed: int = 0, *, shift: float = 0.0) -> dict[str, Any]:
-    """Draw n rows: ``charges`` normal (it decides the answer), ``noise`` uniform (it does not), ``plan`` of three."""
+def people(n: int, seed: int = 0, *, shift: float = 0.0, noise: str = "noise") -> dict[str, Any]:
+    """Draw n rows: ``charges`` normal (it decides the answer), ``noise`` (or another name) uniform (it does not), ``plan`` of three."""
     random = np.random.default_rng(seed)
     return {
         "charges": random.normal(60 + shift, 15, n),
-        "noise": random.uniform(0, 1, n),
+        noise: random.uniform(0, 1, n),
         "plan": random.choice(["basic", "plus", "pro"], n, p=[0.6, 0.3, 0.1]),
     }
 
@@ -90,12 +90,12 @@ def reference_table(inputs: Mapping[str, Any]) -> pa.Table:
     return pa.table(columns | {f"out.{name}": pa.array(values) for name, values in answers(inputs).items()})
 
 
-def register(number: int = VERSION, *, metrics: dict[str, float] | None = None, rows: int = 2000) -> Version:
+def register(number: int = VERSION, *, metrics: dict[str, float] | None = None, rows: int = 2000, noise: str = "noise") -> Version:
     """Register a ready version with its reference in the artifact store; the endpoint too."""
     model, _ = Model.objects.get_or_create(name=MODEL)
     version = Version.objects.create(model=model, number=number, state="ready", ready_at=now(), signature=SIGNATURE, metrics=metrics or {}, created_by="t")
     sink = pa.BufferOutputStream()
-    sample = reference_table(people(rows, seed=number))
+    sample = reference_table(people(rows, seed=number, noise=noise))
     with pa.ipc.new_file(sink, sample.schema) as writer:
         writer.write_table(sample)
     blob = sink.getvalue().to_pybytes()
