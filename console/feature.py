@@ -7,13 +7,14 @@ from typing import Any
 
 from django.http import HttpRequest, HttpResponse, HttpResponseBase, JsonResponse
 from django.shortcuts import render
+from django.urls import reverse
 from django.views.decorators.http import require_POST, require_safe
 
 from access.permissions import require
 from access.requests import request_actor
 from access.rights import Right
 from console.answers import done, page
-from console.monitoring import HOURS, marks_of
+from console.monitoring import hours_of, marks_of, version_of
 from core.errors import NotFound
 from monitoring.queries import feature_detail
 from monitoring.queries.results import marks_of as changes_since
@@ -27,12 +28,12 @@ CHARTS = ("psi", "missing", "quantiles")
 @page
 @require_safe
 def feature(request: HttpRequest, name: str, key: str) -> HttpResponse:
-    """Everything known of one feature."""
+    """Everything known of one feature; ``?version=`` says of which version, else of the live one."""
     actor = request_actor(request)
     require(actor, Right.ENDPOINT_VIEW, f"endpoint:{name}")
     endpoint_detail(name)
-    hours = _hours(request)
-    detail = feature_detail(name, key, hours=hours)
+    hours = hours_of(request)
+    detail = feature_detail(name, key, hours=hours, version=version_of(request))
     shown = detail.histogram
     bars = list(zip(shown.labels, shown.reference, shown.current, strict=True))
     context: dict[str, Any] = {"name": name, "f": detail, "hours": str(hours), "bars": bars, "reference": list(shown.reference), "current": list(shown.current)}
@@ -47,7 +48,7 @@ def series(request: HttpRequest, name: str, key: str, chart: str) -> HttpRespons
     require(request_actor(request), Right.ENDPOINT_VIEW, f"endpoint:{name}")
     if chart not in CHARTS:
         raise NotFound(f"There is no chart {chart[:20]!r}; there are {', '.join(CHARTS)}.")
-    detail = feature_detail(name, key, hours=_hours(request))
+    detail = feature_detail(name, key, hours=hours_of(request), version=version_of(request))
     trend = detail.trend
     marks = marks_of(changes_since(name, trend.t[0])) if trend.t else []
     return JsonResponse({"t": [moment.timestamp() for moment in trend.t], "lines": _lines(detail, chart), "marks": marks, "step": trend.step_s})
@@ -62,7 +63,8 @@ def mute(request: HttpRequest, name: str, key: str) -> HttpResponse:
     wanted = request.POST.get("muted") == "yes"
     changes = {"muted_features": sorted(muted | {key} if wanted else muted)}
     change_rule(actor=request_actor(request), endpoint=name, changes=changes, revision=rule.revision, reason=request.POST.get("reason", ""))
-    return done(request, f"{key} is muted: shown, but never alarming." if wanted else f"{key} may alarm again.", "feature", name, key)
+    here = reverse("feature", args=[name, key]) + (f"?{request.GET.urlencode()}" if request.GET else "")
+    return done(request, f"{key} is muted: shown, but never alarming." if wanted else f"{key} may alarm again.", here)
 
 
 def _lines(detail: FeatureDetail, chart: str) -> dict[str, Sequence[float | None]]:
@@ -72,7 +74,3 @@ def _lines(detail: FeatureDetail, chart: str) -> dict[str, Sequence[float | None
     if chart == "missing":
         return {"missing": [None if share is None else share * 100 for share in trend.missing]}
     return dict(trend.quantiles)
-
-
-def _hours(request: HttpRequest) -> int:
-    return HOURS.get(request.GET.get("hours", "24"), 24)

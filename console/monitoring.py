@@ -76,7 +76,7 @@ def endpoint(request: HttpRequest, name: str) -> HttpResponse:
     actor = request_actor(request)
     require(actor, Right.ENDPOINT_VIEW, f"endpoint:{name}")
     detail = endpoint_detail(name)
-    hours, version = _hours(request), _version(request)
+    hours, version = hours_of(request), version_of(request)
     grid = tile(lambda: queries.drift_overview(name, hours=hours, version=version, fine_when_young=hours == 24))
     context: dict[str, Any] = {"name": name, "detail": detail, "hours": str(hours), "version": version, "grid": grid, "tones": VERDICT_TONES}
     if grid.value is not None:
@@ -105,7 +105,7 @@ def evaluate(request: HttpRequest, name: str) -> HttpResponse:
 def performance_series(request: HttpRequest, name: str) -> HttpResponseBase:
     """Columns for the chart of performance; immature windows are a line of their own."""
     require(request_actor(request), Right.ENDPOINT_VIEW, f"endpoint:{name}")
-    series = queries.performance_series(name, hours=_hours(request))
+    series = queries.performance_series(name, hours=hours_of(request))
     lines: dict[str, Sequence[float | None]] = {}
     for line in series.lines:
         lines |= _lines_of(line)
@@ -193,11 +193,13 @@ def _lines_of(line: PerformanceLine) -> dict[str, Sequence[float | None]]:
     return lines
 
 
-def _hours(request: HttpRequest) -> int:
+def hours_of(request: HttpRequest) -> int:
+    """Read for how many hours the address asks; a day unless it says otherwise."""
     return HOURS.get(request.GET.get("hours", "24"), 24)
 
 
-def _version(request: HttpRequest) -> int | None:
+def version_of(request: HttpRequest) -> int | None:
+    """Read of which version the address asks; None for the live one."""
     text = request.GET.get("version", "")
     if text and not (text.isascii() and text.isdigit() and len(text) < 10):
         raise Invalid(f"The version in the address must be a number, not {text[:20]!r}.")

@@ -10,6 +10,7 @@ from access.actors import Actor
 from console.audit import changes
 from core.clock import now
 from monitoring.evaluate import evaluate_now
+from monitoring.models import Alert
 from tests.conftest import ClientOf
 from tests.monitoring import world
 
@@ -43,6 +44,33 @@ def test_the_feature_page_compares_with_the_reference(client_of: ClientOf, drift
         assert {len(line) for line in columns["lines"].values()} == {len(columns["t"])}
     assert client.get("/monitoring/churn-scorer/features/in.charges/series/other/").status_code == 404
     assert client.get("/monitoring/churn-scorer/features/in.nothing/").status_code == 404
+
+
+def test_a_feature_is_of_the_version_it_was_chosen_for(client_of: ClientOf, operator: Actor) -> None:
+    world.set_clock()
+    odd = "what? #1/2"
+    for number, shift in ((12, 0), (13, 30)):
+        world.register(number, noise=odd)
+        for back in (2, 1):
+            world.log(world.people(800, back, shift=shift, noise=odd), world.window(back) + timedelta(seconds=5), version=number)
+    evaluate_now(actor=operator, endpoint=world.ENDPOINT)
+    client = client_of("operator")
+    home = "/monitoring/churn-scorer/"
+    for number in (12, 13):
+        listed = client.get(f"{home}?version={number}").content.decode()
+        assert f'href="{home}features/in.what%3F%20%231/2/?version={number}"' in listed
+        address = f"{home}features/in.charges/?version={number}"
+        page = client.get(address).content.decode()
+        assert f"Feature of churn v{number}" in page
+        assert f'src="{home}features/in.charges/series/psi/?hours=24&amp;version={number}"' in page
+        assert client.post(f"{home}features/in.charges/mute/?version={number}", {"muted": "yes"})["Location"] == address
+    shown = [client.get(f"{home}features/in.charges/series/psi/?version={number}").json()["lines"]["PSI"][-1] for number in (12, 13)]
+    assert shown[0] < 0.1 < shown[1]
+    assert client.get(f"{home}features/in.what%3F%20%231/2/?version=12").status_code == 200
+    assert client.get(f"{home}features/in.charges/?version=x").status_code == 400
+    assert f'href="{home}features/in.what%3F%20%231/2/?version=' in client.get("/endpoints/churn-scorer/").content.decode()
+    alert = Alert.objects.get(cause="drift", version=13)
+    assert "features/in.charges/?version=13" in client.get(f"/alerts/{alert.number}/").content.decode()
 
 
 def test_muting_a_feature_needs_its_right(client_of: ClientOf, drifted: None) -> None:
