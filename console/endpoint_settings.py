@@ -79,7 +79,7 @@ def delete(request: HttpRequest, name: str) -> HttpResponse:
         else:
             return done(request, f"{name} is deleted.", "endpoints")
     crumbs = [("Endpoints", reverse("endpoints")), (name, reverse("endpoint", args=[name])), ("Delete", "")]
-    context = shown(actor, detail) | {"title": f"Delete {name}", "crumbs": crumbs, "errors": [wrong.message] if wrong else []}
+    context = shown(actor, detail, "settings") | {"title": f"Delete {name}", "crumbs": crumbs, "errors": [wrong.message] if wrong else []}
     return answer(request, "endpoint/_delete.html", context, wrong.status if wrong else 200)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from django.http import HttpRequest, HttpResponse, HttpResponseBase, JsonResponse
 from django.shortcuts import render
@@ -14,6 +13,7 @@ from access.permissions import require
 from access.requests import request_actor
 from access.rights import Right
 from console.answers import done, page
+from console.endpoint import shown
 from console.monitoring import hours_of, marks_of, version_of
 from core.errors import NotFound
 from monitoring.queries import feature_detail
@@ -31,13 +31,13 @@ def feature(request: HttpRequest, name: str, key: str) -> HttpResponse:
     """Everything known of one feature; ``?version=`` says of which version, else of the live one."""
     actor = request_actor(request)
     require(actor, Right.ENDPOINT_VIEW, f"endpoint:{name}")
-    endpoint_detail(name)
+    context = shown(actor, endpoint_detail(name), "monitoring")
     hours = hours_of(request)
     detail = feature_detail(name, key, hours=hours, version=version_of(request))
-    shown = detail.histogram
-    bars = list(zip(shown.labels, shown.reference, shown.current, strict=True))
-    context: dict[str, Any] = {"name": name, "f": detail, "hours": str(hours), "bars": bars, "reference": list(shown.reference), "current": list(shown.current)}
-    context |= {"labels": list(shown.labels), "may_edit": actor.may(Right.MONITORING_EDIT, f"endpoint:{name}")}
+    both = detail.histogram
+    bars = list(zip(both.labels, both.reference, both.current, strict=True))
+    context |= {"name": name, "f": detail, "hours": str(hours), "bars": bars, "reference": list(both.reference), "current": list(both.current)}
+    context |= {"labels": list(both.labels), "may_edit": actor.may(Right.MONITORING_EDIT, f"endpoint:{name}")}
     return render(request, "feature/feature.html", context)
 
 

@@ -12,10 +12,12 @@ from django.http import HttpRequest, HttpResponse, HttpResponseBase, JsonRespons
 from django.shortcuts import render
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
+from access.actors import Actor
 from access.permissions import require
 from access.requests import request_actor
 from access.rights import Right
 from console.answers import done, page
+from console.endpoint import shown
 from console.tiles import tile
 from core.errors import Forbidden, Invalid, SignalboxError, Unprocessable
 from monitoring import queries
@@ -24,7 +26,7 @@ from monitoring.faults import faults_of
 from monitoring.models import Rule, Verdict
 from monitoring.queries.shapes import DriftCell, DriftGrid, DriftRow, Mark, PerformanceLine, PerformanceSummary, QualityRow
 from monitoring.rules import RANGES, change_rule, rule_of
-from serving.queries import endpoint_detail, endpoints_page
+from serving.queries import EndpointDetail, endpoint_detail, endpoints_page
 
 _OUTCOMES = """curl -X POST {console}/api/v1/outcomes/ \\
   -H 'Authorization: Bearer <key with the scope outcomes>' -H 'Content-Type: application/json' \\
@@ -32,7 +34,6 @@ _OUTCOMES = """curl -X POST {console}/api/v1/outcomes/ \\
 HOURS = {"24": 24, "72": 72, "168": 168}
 COLUMNS = 24
 RECENT_COLUMNS = 8
-VERDICT_TONES = {Verdict.STABLE: "good", Verdict.WATCH: "warn", Verdict.SEVERE: "bad"}
 LIMITS = (
     ("alpha", "Chance of a false alarm", "share per evaluation, over all features"),
     ("minimum_psi", "Smallest shift that alarms", "PSI"),
@@ -78,7 +79,7 @@ def endpoint(request: HttpRequest, name: str) -> HttpResponse:
     detail = endpoint_detail(name)
     hours, version = hours_of(request), version_of(request)
     grid = tile(lambda: queries.drift_overview(name, hours=hours, version=version, fine_when_young=hours == 24))
-    context: dict[str, Any] = {"name": name, "detail": detail, "hours": str(hours), "version": version, "grid": grid, "tones": VERDICT_TONES}
+    context = shown(actor, detail, "monitoring") | {"name": name, "hours": str(hours), "version": version, "grid": grid}
     if grid.value is not None:
         context |= _heat(grid.value)
     context |= {"performance": tile(lambda: _performance(name, hours)), "quality": tile(lambda: queries.data_quality(name, hours, version=version))}
@@ -118,9 +119,9 @@ def rules(request: HttpRequest, name: str) -> HttpResponse:
     """The limits of one endpoint; a POST changes them from the next evaluation on."""
     actor = request_actor(request)
     require(actor, Right.ENDPOINT_VIEW, f"endpoint:{name}")
-    endpoint_detail(name)
+    detail = endpoint_detail(name)
     if request.method != "POST":
-        return _rules(request, name)
+        return _rules(request, actor, detail)
     try:
         changes: dict[str, Any] = {key: _limit(key, request.POST.get(key, "")) for key in RANGES}
         changes["muted_features"] = [key for line in request.POST.get("muted_features", "").splitlines() if (key := line.strip())]
@@ -129,7 +130,7 @@ def rules(request: HttpRequest, name: str) -> HttpResponse:
     except Forbidden:
         raise
     except SignalboxError as refusal:
-        return _rules(request, name, refusal)
+        return _rules(request, actor, detail, refusal)
     return done(request, f"The limits of {name} hold from the next evaluation.", "monitoring-rules", name)
 
 
@@ -214,11 +215,12 @@ def _limit(key: str, text: str) -> float | int:
         raise Unprocessable(f"{key} must be a number, not {text[:40]!r}. Nothing was changed.", field=key) from error
 
 
-def _rules(request: HttpRequest, name: str, refusal: SignalboxError | None = None) -> HttpResponse:
+def _rules(request: HttpRequest, actor: Actor, detail: EndpointDetail, refusal: SignalboxError | None = None) -> HttpResponse:
+    name = detail.name
     rule = rule_of(name)
     typed = request.POST if request.method == "POST" else None
     fields = [(key, title, unit, typed.get(key, "") if typed else getattr(rule, key), *RANGES[key]) for key, title, unit in LIMITS]
     muted = typed.get("muted_features", "") if typed else "\n".join(rule.muted_features)
-    context = {"name": name, "rule": rule, "fields": fields, "muted": muted, "refusal": refusal, "wrong": refusal.detail.get("field") if refusal else ""}
-    context |= {"may_edit": request_actor(request).may(Right.MONITORING_EDIT, f"endpoint:{name}")}
+    context = shown(actor, detail, "monitoring") | {"name": name, "rule": rule, "fields": fields, "muted": muted}
+    context |= {"refusal": refusal, "wrong": refusal.detail.get("field") if refusal else "", "may_edit": actor.may(Right.MONITORING_EDIT, f"endpoint:{name}")}
     return render(request, "monitoring/rules.html", context, status=refusal.status if refusal else 200)

@@ -10,6 +10,7 @@ from access.permissions import require
 from access.requests import request_actor
 from access.rights import Right
 from console.answers import answer, done, page
+from console.endpoint import shown
 from core.errors import Forbidden, SignalboxError, Unprocessable
 from monitoring.queries import reference_info
 from monitoring.set_reference import LEAST_ROWS, MOST_DAYS, set_reference
@@ -47,7 +48,8 @@ def _show(request: HttpRequest, detail: EndpointDetail, refusal: SignalboxError 
     asked = request.GET.get("version") or (str(detail.live.version) if detail.live else "")
     chosen = next((f"{model}/{version}" for model, version in found if str(version) == asked), "")
     back = reverse("monitoring-endpoint", args=[name])
-    context = {
+    actor = request_actor(request)
+    context = shown(actor, detail, "monitoring") | {
         "title": f"Reference of {name}",
         "crumbs": [("Monitoring", reverse("monitoring")), (name, back), ("Reference", "")],
         "action": reverse("monitoring-reference", args=[name]),
@@ -64,7 +66,7 @@ def _show(request: HttpRequest, detail: EndpointDetail, refusal: SignalboxError 
         "least_rows": LEAST_ROWS,
         "refusal": refusal,
         "wrong_days": refusal.message if refusal and refusal.detail.get("field") == "days" else "",
-        "may_edit": request_actor(request).may(Right.MONITORING_EDIT, f"endpoint:{name}"),
+        "may_edit": actor.may(Right.MONITORING_EDIT, f"endpoint:{name}"),
     }
     return answer(request, "monitoring/reference.html", context, refusal.status if refusal else 200)
 

@@ -110,6 +110,50 @@ def test_a_phone_shows_the_newest_window_of_the_heat_map(open_page: OpenPage, pa
     assert overflow(page) == 0
 
 
+MONITORED = "/monitoring/churn-scorer/"
+PREDICTIONS = "/endpoints/churn-scorer/predictions/"
+
+
+@pytest.mark.usefixtures("judged")
+@pytest.mark.parametrize("dark", [False, True])
+@pytest.mark.parametrize("size", [DESK, PHONE])
+def test_axe_finds_nothing_where_traffic_was_judged(open_page: OpenPage, size: tuple[int, int], dark: bool) -> None:
+    page = open_page("/models/", size=size, dark=dark)
+    for path in ("/endpoints/churn-scorer/", MONITORED, f"{MONITORED}features/in.charges/", PREDICTIONS):
+        page.goto(path)
+        assert (path, violations(page), overflow(page)) == (path, [], 0)
+    page.locator("tbody th a").first.click()
+    expect(page.get_by_role("heading", name="The way it took")).to_be_visible()
+    assert (violations(page), overflow(page)) == ([], 0)
+
+
+@pytest.mark.parametrize("dark", [False, True])
+@pytest.mark.parametrize("size", [DESK, PHONE])
+def test_axe_finds_nothing_before_anybody_signed_in(open_page: OpenPage, size: tuple[int, int], dark: bool) -> None:
+    page = open_page("/models/", size=size, dark=dark)
+    page.context.clear_cookies()
+    page.goto("/sign-in/?next=/audit/")
+    page.fill("[name=username]", "nobody")
+    page.fill("[name=password]", "a wrong password")
+    page.get_by_role("button", name="Sign in").click()
+    expect(page.get_by_role("alert")).to_be_visible()
+    assert (violations(page), overflow(page)) == ([], 0)
+    page.goto("/sign-in/no-such-link/")
+    assert (violations(page), overflow(page)) == ([], 0)
+    page.get_by_role("button", name="Sign in").click()
+    expect(page.get_by_role("heading", name="This link does not work")).to_be_visible()
+    assert (violations(page), overflow(page)) == ([], 0)
+
+
+@pytest.mark.usefixtures("judged")
+def test_r_asks_to_roll_back_also_where_the_endpoint_is_monitored(open_page: OpenPage) -> None:
+    page = open_page(MONITORED)
+    for tail in ("", "limits/", "reference/", "features/in.charges/"):
+        page.goto(MONITORED + tail)
+        page.locator("body").press("r")
+        expect(page.get_by_role("heading", name="Nothing to roll back to")).to_be_visible()
+
+
 @pytest.mark.usefixtures("churn_scorer")
 def test_a_chart_that_cannot_be_read_says_so(open_page: OpenPage) -> None:
     page = open_page("/models/")

@@ -73,6 +73,19 @@ def test_a_feature_is_of_the_version_it_was_chosen_for(client_of: ClientOf, oper
     assert "features/in.charges/?version=13" in client.get(f"/alerts/{alert.number}/").content.decode()
 
 
+def test_every_page_of_an_endpoint_has_its_tabs_and_rolls_back_at_the_same_place(client_of: ClientOf, judged: None) -> None:
+    client = client_of("viewer")
+    log = "/endpoints/churn-scorer/predictions/"
+    one = client.get(log).context["rows"].results[0].id
+    monitored = [f"/monitoring/churn-scorer/{tail}" for tail in ("", "limits/", "reference/", "features/in.charges/")]
+    sheets = [f"/endpoints/churn-scorer/{tail}" for tail in ("deploy/", "promote/", "roll-back/", "unload/", "slots/green/empty/")]
+    for path in (*(f"/endpoints/churn-scorer/{tail}" for tail in ("", "try/", "ledger/", "settings/")), *sheets, log, f"{log}{one}/", *monitored):
+        page = client.get(path).content.decode()
+        assert page.count('<nav class="tabs" aria-label="churn-scorer">') == 1, path
+        assert page.count('aria-keyshortcuts="r"') == 1, path
+        assert page.count("<h1") == 1, path
+
+
 def test_muting_a_feature_needs_its_right(client_of: ClientOf, drifted: None) -> None:
     path = "/monitoring/churn-scorer/features/in.charges/"
     assert client_of("scientist").post(f"{path}mute/", {"muted": "yes"}).status_code == 403
