@@ -10,7 +10,6 @@ from django.shortcuts import render
 from django.urls import reverse
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
-from access.actors import Actor
 from access.permissions import require
 from access.queries import AuditFilter, audit_page
 from access.requests import request_actor
@@ -57,13 +56,13 @@ def version(request: HttpRequest, name: str, number: int) -> HttpResponse:
     row = detail.version
     agreement, timings, report = _report(row.conversion)
     context: dict[str, Any] = {"version": row, "signature": detail.signature, "aliases": detail.aliases, "subject": str(row)}
-    context |= {"agreement": agreement, "timings": timings, "report": report, "files": _files(detail), "can_retry": _can_retry(actor, detail)}
+    context |= {"agreement": agreement, "timings": timings, "report": report, "files": _files(detail), "can_retry": _can_retry(detail)}
     context |= {"servable": bool(detail.builds) and row.state == Version.State.READY and not row.archived_at and not row.model.archived_at}
     serving = endpoints_with_version(name)
     context |= {"serving": serving.get(number, []), "previous": _previous(row)}
     context |= {"endpoints": _targets([endpoint for slots in serving.values() for endpoint, _ in slots])}
     context |= {"entries": audit_page(AuditFilter(subject_kind="version", subject_name=str(row)), limit=6).results}
-    context |= {"may_download": actor.may(Right.MODEL_DOWNLOAD, f"model:{name}")}
+    context |= {"may_download": actor.may(Right.MODEL_DOWNLOAD, f"model:{name}"), "may_register": actor.may(Right.MODEL_REGISTER, f"model:{name}")}
     context |= {"deploy_command": f"signalbox deploy {(context['endpoints'] or ['my-endpoint'])[0]} {name} {number}"}
     return render(request, "version/version.html", context)
 
@@ -184,10 +183,9 @@ def _files(detail: VersionDetail) -> list[FileRow]:
     return kept + built
 
 
-def _can_retry(actor: Actor, detail: VersionDetail) -> bool:
-    row = detail.version
-    ended_badly = row.state == Version.State.REFUSED or (row.state == Version.State.READY and not detail.builds)
-    return ended_badly and actor.may(Right.MODEL_REGISTER, f"model:{row.model.name}")
+def _can_retry(detail: VersionDetail) -> bool:
+    state = detail.version.state
+    return state == Version.State.REFUSED or (state == Version.State.READY and not detail.builds)
 
 
 def _previous(row: Version) -> int | None:

@@ -74,6 +74,8 @@ def test_a_reason_stays_readable(client_of: ClientOf, state: str, column: str, w
     assert words in page
     assert "Check again" in page
     assert "There is no build to deploy" in page
+    page = client_of("viewer").get("/models/churn/1/").content.decode()
+    assert ("Check again" in page, "Checking again needs the right <code>model.register</code>" in page) == (False, True)
 
 
 def test_words_are_edited_against_the_revision_that_was_seen(client_of: ClientOf, version: MakeVersion) -> None:
@@ -175,6 +177,8 @@ def test_scientists_do_not_handle_alerts_and_are_told_why(client_of: ClientOf, a
     assert "alert.handle" in client.get(f"/alerts/{alert.number}/").content.decode()
     assert client.post(f"/alerts/{alert.number}/", {"do": "resolve"}).status_code == 403
     assert Alert.objects.get().state == "open"
+    Alert.objects.update(state="resolved")
+    assert "alert.handle" in client.get(f"/alerts/{alert.number}/").content.decode()
 
 
 def limits(**changed: str) -> dict[str, str]:

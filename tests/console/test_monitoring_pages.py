@@ -89,6 +89,7 @@ def test_every_page_of_an_endpoint_has_its_tabs_and_rolls_back_at_the_same_place
 def test_muting_a_feature_needs_its_right(client_of: ClientOf, drifted: None) -> None:
     path = "/monitoring/churn-scorer/features/in.charges/"
     assert client_of("scientist").post(f"{path}mute/", {"muted": "yes"}).status_code == 403
+    assert "Muting needs the right <code>monitoring.edit</code>" in client_of("scientist").get(path).content.decode()
     assert client_of("operator").post(f"{path}mute/", {"muted": "yes"})["Location"] == path
     assert "Let it alarm" in client_of("operator").get(path).content.decode()
 
