@@ -87,7 +87,7 @@ def endpoint(request: HttpRequest, name: str) -> HttpResponse:
     rows = context["quality"].value.rows if context["quality"].value else ()
     context |= {"odd": [row for row in rows if _is_odd(row)], "plain": [row for row in rows if not _is_odd(row)]}
     context |= {"false_alarms": tile(lambda: queries.false_alarms(name))}
-    context |= {"first_request": f"curl -H 'Authorization: Bearer <key>' {settings.ENVIRONMENT.predict_url}/v2/models/{name}"}
+    context |= {"deploy_command": f"signalbox deploy {name} MODEL VERSION"}
     context |= {"outcome_command": _OUTCOMES.format(console=settings.ENVIRONMENT.console_url)}
     return render(request, "monitoring/endpoint.html", context)
 

@@ -9,8 +9,11 @@ import pytest
 from access.actors import Actor
 from console.audit import changes
 from core.clock import now
+from core.ids import uuid7
 from monitoring.evaluate import evaluate_now
-from monitoring.models import Alert
+from monitoring.models import Alert, Outcome
+from monitoring.outcomes import OutcomeIn, send_outcomes
+from serving.create_endpoint import create_endpoint
 from tests.conftest import ClientOf
 from tests.monitoring import world
 
@@ -38,6 +41,8 @@ def test_the_feature_page_compares_with_the_reference(client_of: ClientOf, drift
     page = client.get("/monitoring/churn-scorer/features/in.charges/").content.decode()
     assert "2,000 training rows" in page
     assert "bar-compare" in page
+    assert "Kolmogorov-Smirnov distance" in page
+    assert "Total variation distance" in client.get("/monitoring/churn-scorer/features/in.plan/").content.decode()
     for chart, names in (("psi", {"PSI", "red.limit"}), ("missing", {"missing"}), ("quantiles", {"p5", "p25", "p50", "p75", "p95"})):
         columns = client.get(f"/monitoring/churn-scorer/features/in.charges/series/{chart}/").json()
         assert set(columns["lines"]) == names
@@ -92,6 +97,28 @@ def test_muting_a_feature_needs_its_right(client_of: ClientOf, drifted: None) ->
     assert "Muting needs the right <code>monitoring.edit</code>" in client_of("scientist").get(path).content.decode()
     assert client_of("operator").post(f"{path}mute/", {"muted": "yes"})["Location"] == path
     assert "Let it alarm" in client_of("operator").get(path).content.decode()
+
+
+def test_the_delay_of_outcomes_is_the_mean_that_is_measured(client_of: ClientOf, operator: Actor) -> None:
+    world.set_clock()
+    world.register()
+    ids = [uuid7(int(world.window(1).timestamp() * 1000)) for _ in range(3)]
+    world.log(world.people(3), world.window(1), ids=ids)
+    send_outcomes(actor=operator, outcomes=[OutcomeIn(one, 1) for one in ids])
+    for outcome, minutes in zip(Outcome.objects.all(), (60, 60, 240), strict=True):
+        Outcome.objects.filter(id=outcome.id).update(received_at=world.window(1) + timedelta(minutes=minutes, seconds=1))
+    evaluate_now(actor=operator, endpoint=world.ENDPOINT)
+    page = client_of("viewer").get("/monitoring/churn-scorer/").content.decode()
+    assert '<th scope="col" class="num">Delay, mean</th>' in page
+    assert 'data-label="Delay">2 h</td>' in page
+
+
+def test_without_a_version_the_page_says_how_to_deploy_one(client_of: ClientOf, operator: Actor) -> None:
+    create_endpoint(actor=operator, name="price")
+    page = client_of("viewer").get("/monitoring/price/").content.decode()
+    assert "Nothing is deployed here yet" in page
+    assert "signalbox deploy price MODEL VERSION" in page
+    assert "That version never answered here" in client_of("viewer").get("/monitoring/price/?version=7").content.decode()
 
 
 def test_few_rows_are_not_a_quiet_zero(client_of: ClientOf, operator: Actor) -> None:

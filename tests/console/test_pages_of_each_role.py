@@ -85,10 +85,11 @@ def test_comparing_needs_two_numbers(client_of: ClientOf, endpoint: Endpoint) ->
         ("/alerts/", "All quiet"),
         ("/audit/", "Nothing has changed yet"),
         ("/monitoring/", "Nothing to monitor yet"),
+        ("/keys/", "signalbox keys create my-program --scope predict"),
     ],
 )
 def test_an_empty_list_says_what_to_do(client_of: ClientOf, path: str, words: str) -> None:
-    assert words in client_of("scientist").get(path).content.decode()
+    assert words in client_of("admin").get(path).content.decode()
 
 
 def test_no_page_has_inline_style_or_script(client_of: ClientOf, endpoint: Endpoint, version: MakeVersion) -> None:
