@@ -12,6 +12,7 @@ from django.views.decorators.http import require_safe
 
 from console.answers import page
 from core.clock import now
+from monitoring.queries.shapes import DriftCell
 
 _STEPS = [
     {"key": "received", "title": "Received", "state": "passed", "text": "model.skops, 1.2 MB", "advice": "", "took_ms": 12},
@@ -28,6 +29,8 @@ _STEPS = [
     {"key": "speed", "title": "Size and latency", "state": "skipped", "text": "", "advice": "", "took_ms": None},
     {"key": "ready", "title": "Ready", "state": "waiting", "text": "", "advice": "", "took_ms": None},
 ]
+
+_SHIFTS = [(0.01, "stable"), (0.13, "stable"), (0.13, "watch"), (0.4, "severe"), (None, "too_few")]
 
 
 @require_safe
@@ -48,7 +51,7 @@ def view(request: HttpRequest) -> HttpResponse:
         "slots": [{"name": "blue", "weight": 70}, {"name": "green", "weight": 25}, {"name": "shadow", "weight": 5}],
         "moments": [now(), now() - timedelta(minutes=3), now() - timedelta(days=4), None],
         "tones": ["", "good", "busy", "warn", "bad", "blue", "green"],
-        "psi": [0.01, 0.06, 0.13, 0.24, 0.4, None],
+        "cells": [*(DriftCell(now(), 800, psi, verdict, "") for psi, verdict in _SHIFTS), None],
         "steps": _STEPS,
         "quarters": [datetime(2026, 11, 22, 20, minute, tzinfo=UTC) for minute in range(0, 30, 5)],
         "bars": {"labels": ["benign", "malignant"], "ref": [0.63, 0.37], "cur": [0.67, 0.33]},

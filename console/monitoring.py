@@ -23,7 +23,7 @@ from core.errors import Forbidden, Invalid, SignalboxError, Unprocessable
 from monitoring import queries
 from monitoring.evaluate import evaluate_now
 from monitoring.faults import faults_of
-from monitoring.models import Rule, Verdict
+from monitoring.models import Rule
 from monitoring.queries.shapes import DriftCell, DriftGrid, DriftRow, Mark, PerformanceLine, PerformanceSummary, QualityRow
 from monitoring.rules import RANGES, change_rule, rule_of
 from serving.queries import EndpointDetail, endpoint_detail, endpoints_page
@@ -50,10 +50,9 @@ LIMITS = (
 
 @dataclass(frozen=True, slots=True)
 class HeatCell:
-    """A cell of the heat map; ``level`` is its step on the scale, ``old`` ones are left out on a narrow screen."""
+    """A cell of the heat map; ``old`` ones are left out on a narrow screen."""
 
     cell: DriftCell | None
-    level: str
     old: bool
 
 
@@ -138,19 +137,6 @@ def _is_odd(row: QualityRow) -> bool:
     return bool(row.missing or row.reference_missing or row.infinite or row.below or row.above or row.unseen)
 
 
-def level_of(cell: DriftCell | None) -> str:
-    """Give the step on the colour scale: the verdict decides, the size of the shift only shades it."""
-    if cell is None:
-        return "none"
-    if cell.psi is None or cell.verdict in {Verdict.TOO_FEW, Verdict.NO_DATA}:
-        return "few"
-    if cell.verdict == Verdict.SEVERE:
-        return "l4"
-    if cell.verdict == Verdict.WATCH:
-        return "l2"
-    return "l0"
-
-
 def marks_of(marks: Iterable[Mark]) -> list[dict[str, Any]]:
     """Give the changes of what answers, as charts draw them."""
     return [{"t": mark.at.timestamp(), "text": mark.text} for mark in marks]
@@ -171,7 +157,7 @@ def _cells(row: DriftRow, columns: range, old: list[bool], step: int) -> list[He
     for at, is_old in zip(columns, old, strict=True):
         hours = [cell for cell in row.cells[max(0, at - step + 1) : at + 1] if cell is not None]
         worst = max(hours, key=lambda cell: cell.psi if cell.psi is not None else -1.0, default=None)
-        shown.append(HeatCell(worst, level_of(worst), is_old))
+        shown.append(HeatCell(worst, is_old))
     return shown
 
 

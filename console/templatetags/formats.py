@@ -9,8 +9,6 @@ NOTHING = "—"
 MINUS = "−"
 _BYTES = ("B", "kB", "MB", "GB", "TB")
 _MOST_PLACES = 6
-PSI_STEPS = (0.05, 0.10, 0.20, 0.30)
-_PSI_WORDS = ("stable", "stable", "watch", "drifting", "severe")
 
 
 def number(value: float | None, places: int | None = None) -> str:
@@ -118,13 +116,3 @@ def window_label(start: datetime, step_s: int) -> str:
     if step_s >= 3600:
         return f"{start.astimezone(UTC):%H}"
     return f"{start.astimezone(UTC):%H:%M}" if start.minute % 15 == 0 else ""
-
-
-def psi_level(value: float | None) -> int:
-    """Map a PSI to one of five steps, 0 (quiet) to 4 (severe)."""
-    return 0 if value is None else sum(value >= step for step in PSI_STEPS)
-
-
-def psi_word(value: float | None) -> str:
-    """Say a PSI in a word."""
-    return "no data" if value is None else _PSI_WORDS[psi_level(value)]

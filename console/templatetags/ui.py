@@ -15,6 +15,8 @@ from django.utils.safestring import SafeString, mark_safe
 from console.packages import icon_drawing
 from console.templatetags import formats
 from core.clock import now
+from monitoring.models import Verdict
+from monitoring.queries.shapes import DriftCell
 
 register = template.Library()
 register.filter("number", formats.number)
@@ -25,14 +27,14 @@ register.filter("share", formats.share)
 register.filter("ms", formats.ms)
 register.filter("bytes", formats.size)
 register.filter("duration", formats.duration)
-register.filter("psi_level", formats.psi_level)
-register.filter("psi_word", formats.psi_word)
 
 _TONES = {
     "ready": "good", "passed": "good", "done": "good", "resolved": "good", "stable": "good", "healthy": "good", "live": "good", "quiet": "good",
     "checking": "busy", "running": "busy", "queued": "busy", "watch": "warn", "pending": "warn", "acknowledged": "warn", "expiring": "warn",
     "refused": "bad", "failed": "bad", "dead": "bad", "firing": "bad", "open": "bad", "drifting": "bad", "severe": "bad", "revoked": "bad", "expired": "bad",
 }  # fmt: skip
+
+_LEVELS = {Verdict.SEVERE.value: "l4", Verdict.WATCH.value: "l2", Verdict.TOO_FEW.value: "few", Verdict.NO_DATA.value: "few"}
 
 
 @register.simple_tag
@@ -109,6 +111,14 @@ def pill(text: str, tone: str | None = None) -> SafeString:
 def tone(word: str) -> str:
     """Give the tone of a state's word: good, busy, warn, bad or nothing."""
     return _TONES.get(str(word).lower(), "")
+
+
+@register.filter
+def level(cell: DriftCell | None) -> str:
+    """Give the class of a cell of a heat map. Its verdict decides, never the bare PSI: the same shift is chance in few rows and drift in many."""
+    if cell is None:
+        return "none"
+    return "few" if cell.psi is None else _LEVELS.get(cell.verdict, "l0")
 
 
 @register.simple_tag

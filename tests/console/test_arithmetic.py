@@ -71,11 +71,6 @@ def test_times_are_told_in_their_largest_unit(seconds: int, text: str) -> None:
     assert formats.ago(moment - timedelta(seconds=seconds), moment) == text
 
 
-@pytest.mark.parametrize(("psi", "level", "word"), [(None, 0, "no data"), (0.049, 0, "stable"), (0.1, 2, "watch"), (0.2, 3, "drifting"), (0.3, 4, "severe")])
-def test_a_psi_has_a_level_and_a_word(psi: float | None, level: int, word: str) -> None:
-    assert (formats.psi_level(psi), formats.psi_word(psi)) == (level, word)
-
-
 def test_a_sparkline_leaves_out_what_is_not_known() -> None:
     assert ui.sparkline([1.0, None, 3.0]).count(",") == 6
     assert "polyline" not in ui.sparkline([None, 1.0])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import timedelta
 
 import pytest
@@ -11,7 +12,7 @@ from console.audit import changes
 from core.clock import now
 from core.ids import uuid7
 from monitoring.evaluate import evaluate_now
-from monitoring.models import Alert, Outcome
+from monitoring.models import Alert, DriftResult, Outcome
 from monitoring.outcomes import OutcomeIn, send_outcomes
 from serving.create_endpoint import create_endpoint
 from tests.conftest import ClientOf
@@ -34,6 +35,16 @@ def test_the_heat_map_names_what_drifted(client_of: ClientOf, drifted: None) -> 
     assert 'class="l4' in page
     assert "No outcomes yet" in page
     assert "/api/v1/outcomes/" in page
+
+
+@pytest.mark.parametrize("path", ["/monitoring/churn-scorer/", "/endpoints/churn-scorer/"])
+def test_the_verdict_colours_a_cell_and_not_the_bare_psi(client_of: ClientOf, judged: None, path: str) -> None:
+    found = DriftResult.objects.filter(level=300)
+    for feature, verdict in (("in.charges", "stable"), ("in.plan", "watch"), ("in.noise", "severe")):
+        found.filter(feature=feature).update(psi=0.13, verdict=verdict)
+    page = client_of("viewer").get(path).content.decode()
+    drawn = re.findall(r'<td class="(\w+)[^"]*"[^>]*><span>0\.13</span>', page)
+    assert drawn == ["l4", "l2", "l0"]
 
 
 def test_the_feature_page_compares_with_the_reference(client_of: ClientOf, drifted: None) -> None:
