@@ -187,7 +187,7 @@ class LiveChart extends HTMLElement {
     const shapes = [...new Set(marks.map((m) => Math.round(m.t / 5) * 5))].map(upright); // what came within five seconds is one line
     const limit = Number(this.getAttribute("limit"));
     if (limit) shapes.push({ type: "line", xref: "paper", x0: 0, x1: 1, y0: limit, y1: limit, line: { color: c.red, width: 1, dash: "dot" } });
-    const annotations = kind === "throughput" || !t.length ? [] : labels(marks, range, c);
+    const annotations = ["throughput", "errors"].includes(kind) || !t.length ? [] : labels(marks, range, c);
     const empty = !t.length || Object.values(lines).every((line) => line.every((v) => (kind === "lines" ? v === null : !v)));
     if (empty) annotations.push({ xref: "paper", yref: "paper", x: 0.5, y: 0.5, text: this.getAttribute("empty") ?? "No requests in this window.", showarrow: false, font: { size: 13, color: c["ink-2"] } });
     const size = { width: this.clientWidth, height: this.clientHeight };
@@ -241,6 +241,14 @@ function whenPlotly(run) {
   });
   plotly.then(() => setTimeout(run));
 }
+
+// The chosen window stands in the address, so that a reload, a bookmark and a link show the same.
+document.addEventListener("change", ({ target }) => {
+  if (!target.closest("[data-window]")) return;
+  const here = new URL(location.href);
+  here.searchParams.set(target.name, target.value);
+  history.replaceState(history.state, "", here);
+});
 
 customElements.define("live-chart", LiveChart);
 customElements.define("bar-compare", BarCompare);

@@ -75,6 +75,16 @@ def test_without_script_the_forms_post_and_the_dialogs_are_pages(open_page: Open
     assert shares() == {"blue": (12, 0), "green": (13, 100)}
 
 
+def test_the_charts_show_errors_too_and_the_chosen_window_stands_in_the_address(open_page: OpenPage, churn_scorer: Endpoint) -> None:
+    page = open_page(PATH)
+    page.get_by_text("1 h", exact=True).click()
+    expect(page).to_have_url(re.compile(r"\?window=1h$"))
+    page.reload()
+    expect(page.locator("[data-window] input:checked")).to_have_value("1h")
+    page.locator("live-chart[kind=errors]").scroll_into_view_if_needed()
+    expect(page.locator("live-chart[kind=errors][ready]")).to_contain_text("No requests in this window.")
+
+
 def test_a_viewer_gets_the_missing_right_in_a_dialog(open_page: OpenPage, churn_scorer: Endpoint) -> None:
     page = open_page(PATH, role="viewer")
     page.fill("[name=weight_green]", "10")
