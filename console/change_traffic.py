@@ -46,7 +46,7 @@ def split(request: HttpRequest, name: str) -> HttpResponse:
     try:
         set_split(actor=actor, endpoint=name, weights=_weights(typed), revision=_revision(request), reason=_reason(request))
     except (Conflict, Unprocessable) as error:
-        return traffic_card(request, actor, endpoint_detail(name), error.status, typed=typed, errors=[error.message])
+        return traffic_card(request, actor, endpoint_detail(name), error.status, typed=typed, errors=[error.message], reason=_reason(request))
     return _changed(request, actor, name, f"Split applied: {endpoint_detail(name).state.split_text()}.")
 
 

@@ -93,7 +93,7 @@ def shown(actor: Actor, detail: EndpointDetail, tab: str = "overview") -> dict[s
 
 
 def traffic_card(request: HttpRequest, actor: Actor, detail: EndpointDetail, status: int = 200, **more: Any) -> HttpResponse:
-    """Answer the traffic card; ``typed`` (slot to text) and ``errors`` show again what was sent and what is wrong with it."""
+    """Answer the traffic card; ``typed`` (slot to text), ``reason`` and ``errors`` show again what was sent and what is wrong with it."""
     context = shown(actor, detail) | traffic_context(detail, _summary(detail), more.pop("typed", None)) | more
     return answer(request, "endpoint/_traffic.html", context, status)
 

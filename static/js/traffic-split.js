@@ -32,6 +32,8 @@ class TrafficSplit extends HTMLElement {
     this.prepend(this.bar);
     $(".parts", this).append(this.sum);
     this.inputs.forEach((input, i) => input.addEventListener("input", () => this.typed(i)));
+    this.reason = this.closest("form").elements.namedItem("reason");
+    this.reason?.addEventListener("input", () => this.draw());
     this.draw();
   }
 
@@ -100,7 +102,7 @@ class TrafficSplit extends HTMLElement {
       handle.setAttribute("aria-valuetext", this.inputs.map((x, j) => `${x.dataset.name} ${w[j]} percent`).join(", "));
     });
     const changed = w.some((v, i) => v !== this.now[i]);
-    this.closest("#traffic")?.toggleAttribute("data-edited", changed);
+    this.closest("#traffic")?.toggleAttribute("data-edited", changed || Boolean(this.reason?.value));
     this.sum.textContent = `${w.join(" + ")} = ${w.reduce((a, b) => a + b, 0)} %`;
     if (this.apply) {
       this.apply.disabled = !changed;

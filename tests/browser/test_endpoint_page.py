@@ -21,10 +21,11 @@ def test_the_split_is_edited_applied_and_told(open_page: OpenPage, churn_scorer:
     page.fill("[name=weight_green]", "10")
     expect(page.locator("[name=weight_blue]")).to_have_value("90")
     expect(page.locator("[data-apply]")).to_have_text("Apply v13 0 → 10 %")
+    page.locator("#traffic").get_by_label("Reason").fill("Better AUC")
     page.click("[data-apply]")
     expect(page.locator("#toasts")).to_contain_text("Split applied: v12 90 %, v13 10 %.")
     expect(page.locator("#traffic .card-head .pill")).to_have_text("Rollout at 10 %")
-    expect(page.locator("#side .log")).to_contain_text("Split set to v12 90 %, v13 10 %")
+    expect(page.locator("#side .log")).to_contain_text("Split set to v12 90 %, v13 10 %“Better AUC”")
     assert shares() == {"blue": (12, 90), "green": (13, 10)}
 
 

@@ -22,6 +22,16 @@ def test_a_split_posts_without_script_and_goes_back_to_the_page(client_of: Clien
     assert shares() == {"blue": (12, 90), "green": (13, 10)}
 
 
+def test_a_split_keeps_its_reason_and_shows_it_again_when_it_is_refused(client_of: ClientOf, endpoint: Endpoint) -> None:
+    client = client_of("operator")
+    form = {"weight_blue": "90", "weight_green": "20", "revision": "3", "reason": "Better AUC"}
+    refused = client.post(SPLIT, form, headers=HTMX)
+    assert (refused.status_code, 'name="reason" value="Better AUC"' in refused.content.decode()) == (422, True)
+    client.post(SPLIT, form | {"weight_green": "10"})
+    assert LedgerEntry.objects.get(verb="split").reason == "Better AUC"
+    assert 'name="reason" value=""' in client.get("/endpoints/churn-scorer/").content.decode()
+
+
 def test_a_split_with_htmx_answers_the_card_and_a_toast(client_of: ClientOf, endpoint: Endpoint) -> None:
     answer = client_of("operator").post(SPLIT, {"weight_blue": "90", "weight_green": "10", "revision": "3"}, headers=HTMX)
     assert answer.status_code == 200
