@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Collection
 from datetime import UTC, datetime
 from uuid import UUID
 
@@ -37,9 +38,11 @@ def view(request: HttpRequest, name: str) -> HttpResponse:
     detail = endpoint_detail(name)
     filters = _filters(request)
     found = predictions_page(name, filters=filters, cursor=request.GET.get("cursor"), limit=_PAGE)
+    outcomes = _outcomes({row.id for row in found.results})
     context = shown(actor, detail, "predictions") | {
         "title": f"Predictions of {name}",
         "rows": found,
+        "lines": [(row, outcomes.get((row.id, row.row))) for row in found.results],
         "filters": filters,
         "filtered": filters != PredictionFilters(),
         "typed": request.GET,
@@ -81,6 +84,11 @@ def one(request: HttpRequest, name: str, identifier: UUID) -> HttpResponse:
 def export(request: HttpRequest, name: str, form: str) -> StreamingHttpResponse:
     """Answer the filtered log as CSV or Parquet while it is read."""
     return download_of(export_predictions(actor=request_actor(request), endpoint=name, filters=_filters(request), form=form))
+
+
+def _outcomes(identifiers: Collection[UUID]) -> dict[tuple[UUID, int], Outcome]:
+    """Find what turned out to be true of some predictions, by id and row. One query."""
+    return {(each.prediction_id, each.row): each for each in Outcome.objects.filter(prediction_id__in=identifiers, current=True)}
 
 
 def _filters(request: HttpRequest) -> PredictionFilters:

@@ -4,21 +4,25 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from datetime import timedelta
 from typing import Any
 from uuid import uuid4
 
 import pyarrow.parquet as pq
 import pytest
+from pytest_django import DjangoAssertNumQueries
 
 from access.models import AuditEntry
 from core.clock import now
+from monitoring.models import Outcome, OutcomeBatch
 from serving.models import Compaction, Endpoint, LostPredictions
 from serving.segments import FLAG_UNSEEN_CATEGORY
 from tests.conftest import ClientOf
 from tests.serving.test_predictions import BEGIN, segment
 
 PATH = "/endpoints/churn-scorer/predictions/"
+OUTCOME = re.compile(r'<td data-label="Outcome">(?:<span class="quiet">)?(.*?)(?:</span>)?</td>')
 
 
 def rows(body: bytes) -> int:
@@ -86,6 +90,26 @@ def test_one_prediction_shows_its_rows_its_way_and_its_outcome(client_of: Client
     missing = client_of("viewer").get(f"{PATH}{uuid4()}/")
     assert missing.status_code == 404
     assert "no logged prediction" in missing.content.decode()
+
+
+def test_the_list_shows_what_turned_out_to_be_true_in_one_query(
+    client_of: ClientOf, endpoint: Endpoint, django_assert_num_queries: DjangoAssertNumQueries
+) -> None:
+    first, second, third = segment(BEGIN, 4, per_request=2)[0], *segment(BEGIN, 2, slot="green", version=13)
+    client = client_of("viewer")
+    client.get(PATH)
+    with django_assert_num_queries(11) as before:
+        assert OUTCOME.findall(client.get(PATH).content.decode()) == ["—"] * 6
+    batch = OutcomeBatch.objects.create(actor_id="key:1", actor_name="billing", rows=4)
+    for identifier, row, value, more in (
+        (first, 0, "no", {"current": False, "state": "joined"}),
+        (first, 0, "yes", {"state": "joined"}),
+        (second, 0, 0, {"state": "parked"}),
+        (third, 0, False, {"state": "joined", "truth": "no"}),
+    ):
+        Outcome.objects.create(batch=batch, prediction_id=identifier, row=row, value=value, **more)
+    with django_assert_num_queries(len(before)):
+        assert sorted(OUTCOME.findall(client.get(PATH).content.decode())) == ["0 <small>parked</small>", "no", "yes", "—", "—", "—"]
 
 
 def test_the_export_is_what_the_filters_show_and_runs_no_formula(client_of: ClientOf, endpoint: Endpoint) -> None:
