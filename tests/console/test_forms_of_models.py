@@ -161,6 +161,7 @@ def test_an_alert_is_acknowledged_noted_and_resolved(client_of: ClientOf, alert:
     client = client_of("operator")
     path = f"/alerts/{alert.number}/"
     assert "charges drifted" in client.get("/alerts/").content.decode()
+    assert 'aria-keyshortcuts="r"' in client.get(path).content.decode()
     assert client.post(path, {"do": "acknowledge", "revision": "1"}).status_code == 302
     assert client.post(path, {"do": "note", "text": "a new price list"}).status_code == 302
     assert client.post(path, {"do": "resolve", "revision": "1"}).status_code == 409
