@@ -23,7 +23,7 @@ from core.errors import Forbidden, Invalid, SignalboxError, Unprocessable
 from monitoring import queries
 from monitoring.evaluate import evaluate_now
 from monitoring.faults import faults_of
-from monitoring.models import Rule
+from monitoring.models import Rule, Verdict
 from monitoring.queries.shapes import DriftCell, DriftGrid, DriftRow, Mark, PerformanceLine, PerformanceSummary, QualityRow
 from monitoring.rules import RANGES, change_rule, rule_of
 from serving.queries import EndpointDetail, endpoint_detail, endpoints_page
@@ -34,6 +34,7 @@ _OUTCOMES = """curl -X POST {console}/api/v1/outcomes/ \\
 HOURS = {"24": 24, "72": 72, "168": 168}
 COLUMNS = 24
 RECENT_COLUMNS = 8
+_FROM_BEST = (Verdict.NO_DATA, Verdict.TOO_FEW, Verdict.STABLE, Verdict.WATCH, Verdict.SEVERE)
 LIMITS = (
     ("alpha", "Chance of a false alarm", "share per evaluation, over all features"),
     ("minimum_psi", "Smallest shift that alarms", "PSI"),
@@ -156,9 +157,14 @@ def _cells(row: DriftRow, columns: range, old: list[bool], step: int) -> list[He
     shown = []
     for at, is_old in zip(columns, old, strict=True):
         hours = [cell for cell in row.cells[max(0, at - step + 1) : at + 1] if cell is not None]
-        worst = max(hours, key=lambda cell: cell.psi if cell.psi is not None else -1.0, default=None)
+        worst = max(hours, key=badness, default=None)
         shown.append(HeatCell(worst, is_old))
     return shown
+
+
+def badness(cell: DriftCell) -> tuple[int, float]:
+    """Order by the verdict, then by the size of the shift: among few rows a large one may mean nothing."""
+    return _FROM_BEST.index(Verdict(cell.verdict)), cell.psi if cell.psi is not None else -1.0
 
 
 def _performance(name: str, hours: int) -> list[tuple[PerformanceSummary, list[tuple[str, tuple[int, ...]]]]]:

@@ -11,7 +11,9 @@ from console import snippets
 from console.changes import changes
 from console.checks import Quality, Side, checks, passed
 from console.figures import figures
+from console.monitoring import badness
 from console.templatetags import formats, ui
+from monitoring.queries.shapes import DriftCell
 from registry.signature import Feature, Kind, Layout, Signature, Tensor
 from serving.counts import Counts, Numbers
 from serving.latency import BUCKETS, bucket_of
@@ -135,3 +137,11 @@ def test_the_request_to_copy_is_the_one_that_was_sent() -> None:
     columns = Signature(layout=Layout.COLUMNS, features=features, inputs=(Tensor("age", "INT64", (-1, 1)), Tensor("city", "BYTES", (-1, 1))), outputs=())
     assert [each["data"] for each in json.loads(snippets.oip(columns, row))["inputs"]] == [[41], ["O'Hare"]]
     assert '"data": [\n        1\n      ]' in snippets.oip(columns, row | {"age": True})
+
+
+def test_a_severe_hour_is_worse_than_a_larger_shift_among_few_rows():
+    at = datetime(2026, 11, 22, 14, tzinfo=UTC)
+    cells = [
+        DriftCell(at, rows, psi, verdict, "") for rows, psi, verdict in ((40, 0.9, "too_few"), (900, 0.3, "severe"), (300, 0.5, "stable"), (0, None, "no_data"))
+    ]
+    assert max(cells, key=badness).verdict == "severe"
