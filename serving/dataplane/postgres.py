@@ -80,7 +80,11 @@ class Link:
         return work(self.connection)
 
     def _connect(self) -> psycopg.Connection[Any]:
-        return psycopg.connect(self._url, autocommit=True, connect_timeout=_CONNECT_TIMEOUT_S, application_name=self._name)
+        try:
+            return psycopg.connect(self._url, autocommit=True, connect_timeout=_CONNECT_TIMEOUT_S, application_name=self._name)
+        except psycopg.Error as error:
+            # Its traceback leads in a circle to the connection that failed. The collector runs seldom here, and each takes 16 kB.
+            raise error.with_traceback(None)  # noqa: B904  # it is the same
 
     def _drop(self) -> None:
         connection, self.connection = self.connection, None

@@ -6,6 +6,7 @@ import signal
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from uuid import UUID
 
 import httpx
@@ -15,6 +16,7 @@ from serving.segments import FLAG_CLIPPED, FLAG_DEMO, FLAG_OUT_OF_BOUNDS, FLAG_R
 from serving.table import ValidationPolicy
 from tests.dataplane import models
 from tests.dataplane.conftest import HEADERS, KEY_ENTRY, Log, Plane, endpoint, table, wait_for
+from tests.metrics_page import value_of
 
 # The data plane writes with connections of its own; the mark has the test database made.
 pytestmark = pytest.mark.django_db
@@ -175,3 +177,12 @@ class Away:
 
     def __exit__(self, *_: object) -> None:
         self._log.run(f'ALTER DATABASE "{self._name}" ALLOW_CONNECTIONS true')
+
+
+def test_writing_the_log_loads_no_pandas(standing: Plane) -> None:
+    """pyarrow would, with the first prediction: 40 MB that nothing uses, and the caller waits meanwhile."""
+    assert standing.client.post("/v2/models/churn/predict", json={"rows": [{"plan": "free"}]}).status_code == 200
+    wait_for(lambda: value_of(standing.client.get("/metrics").text, "signalbox_log_waiting_batches") == 0, "the log")
+    assert standing.process is not None
+    mapped = Path(f"/proc/{standing.process.pid}/maps").read_text()
+    assert ("/pyarrow/" in mapped, "/pandas/" in mapped) == (True, False)

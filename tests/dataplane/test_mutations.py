@@ -1,4 +1,4 @@
-"""Valid requests, changed at random in their structure and their bytes: none gets a 5xx, and the good request after it is answered.
+"""Valid requests, changed at random in their structure and their bytes: none gets a 5xx, the good request after it is answered, and the memory is flat.
 
 The same examples each time. ``SIGNALBOX_FUZZ_EXAMPLES=200000`` tries that many of each kind, other ones in each run.
 """
@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from tests.dataplane.conftest import KEY, Plane
 from tests.dataplane.hostile_bodies import GOOD_ANSWER, GOOD_BODY, INFER, INVOCATIONS, PREDICT, ROW, TEXTS, binary, chunk, chunked, dumped, http, sized
-from tests.dataplane.test_hostile import Connection
+from tests.dataplane.test_hostile import Connection, resident_bytes
 
 EXAMPLES = int(os.environ.get("SIGNALBOX_FUZZ_EXAMPLES", "200"))
 TENSOR = {"name": "plan", "shape": [2, 1], "datatype": "BYTES", "data": ["free", "gold"]}
@@ -166,10 +166,11 @@ class Asker:
 
 @pytest.fixture(scope="module")
 def asker(standing: Plane) -> Iterator[Asker]:
-    before = len(standing.log_text())
+    before, memory_bytes = len(standing.log_text()), resident_bytes(standing)
     yield Asker(standing)
     written = standing.log_text()[before:]
     assert "Traceback" not in written, written[-5000:]
+    assert resident_bytes(standing) - memory_bytes < 64 * 2**20
 
 
 fuzz = settings(
