@@ -42,7 +42,9 @@ class Application:
             return
         except Exception:  # the edge: whatever fails is answered in the protocol's form
             logger.exception("%s %s failed.", scope["method"], scope["path"])
-            status, headers, body = 500, JSON, body_of(Failed("Signalbox failed on this request. The server's log has the details."))
+            failed = Failed("Signalbox failed on this request. The server's log has the details.")
+            self._engine.count_refusal(failed)
+            status, headers, body = failed.status, JSON, body_of(failed)
         pairs = [*_pairs(headers), (b"content-length", str(len(body)).encode())]
         if self._engine.draining:
             pairs.append((b"connection", b"close"))
@@ -59,7 +61,11 @@ class Application:
         body = await incoming.read(head.length or 0, waits=headers.get(b"expect", b"").lower() == b"100-continue")
         closing = b"connection: close\r\n" if incoming.is_cut_off else b""
         if route is None:
-            status, lines, found = (413, JSON + closing, body_of(incoming.refusal)) if incoming.refusal else await self._no_prediction(scope, headers, body)
+            if incoming.refusal is None:
+                status, lines, found = await self._no_prediction(scope, headers, body)
+            else:
+                self._engine.count_refusal(incoming.refusal)
+                status, lines, found = incoming.refusal.status, JSON + closing, body_of(incoming.refusal)
             if head.request_id is not None or status >= 400:
                 head.request_id = head.request_id or request_ids.fresh()
                 lines += b"x-request-id: %b\r\n" % head.request_id.encode()

@@ -275,6 +275,7 @@ async def answer(engine: Engine, method: str, path: str, headers: dict[bytes, by
     except NotReady as error:
         return 503, JSON + headers_of(error), b'{"ready":false}'
     except SignalboxError as error:
+        engine.count_refusal(error)
         return error.status, JSON + headers_of(error), body_of(error)
 
 

@@ -17,6 +17,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from core.errors import SignalboxError
 from serving.dataplane.call import JSON, Headers
+from serving.dataplane.engine import Engine
 from serving.dataplane.errors import BadRequest, HeadTooLarge
 from serving.dataplane.problems import body_of
 
@@ -46,8 +47,9 @@ def response(status: int, headers: Headers, body: bytes, fixed: bytes) -> bytes:
 
 
 class Connection(HttpToolsProtocol):
-    """One connection. ``body_bytes`` counts what has come of the body that is being read by ASGI."""
+    """One connection. ``body_bytes`` counts what has come of the body that is being read by ASGI. ``engine`` is set on a subclass by ``bound_to``."""
 
+    engine: ClassVar[Engine]
     body_bytes = 0
     _head_bytes = 0
     _last_words: bytes | None = None
@@ -138,6 +140,7 @@ class Connection(HttpToolsProtocol):
         """Answer with ``error`` and close, but only after the answers to the requests before."""
         if self._last_words is not None or self.transport.is_closing():
             return
+        self.engine.count_refusal(error)
         self._last_words = response(error.status, JSON + CLOSE, body_of(error), self.fixed_headers())
         if self.unfinished_body() is None:
             if self.cycle is None or self.cycle.response_complete:

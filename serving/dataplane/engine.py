@@ -304,6 +304,10 @@ class Engine:
             logger.warning("%s: %s", name, error.message)
         self._answer(call, error.status, JSON + headers_of(error), body_of(error))
 
+    def count_refusal(self, error: SignalboxError) -> None:
+        """Count an answer that is an error and no prediction's: under no endpoint, and in no window of the traffic."""
+        self.refusals.add(("", "", 0), error, 0.0)
+
     def refusal_of(self, head: Head, size: int) -> SignalboxError | None:
         """Say, before a large body is kept, why it would be refused: the key, the endpoint, its size; None if nothing speaks against it."""
         try:

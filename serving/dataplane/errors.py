@@ -12,7 +12,7 @@ SignalboxError
 ├── TooSlow         408  the request did not come in time
 ├── Unreadable      415  a content encoding that is not known
 ├── HeadTooLarge    431
-├── Failed          500  the model failed
+├── Failed          500  ours; the log says how
 ├── Unsupported     501
 ├── Busy            503  too much at once, or nothing to answer with; Retry-After is sent
 ├── OutOfService    503  somebody has unloaded the endpoint; trying again does not help

@@ -59,6 +59,7 @@ class Page:
             if needs_key(self._environment, peer, (name.decode("latin-1") for name in headers)):
                 _require(self._engine.authorize(headers.get(b"authorization"), headers.get(b"x-api-key")))
         except SignalboxError as error:
+            self._engine.count_refusal(error)
             return error.status, JSON + (b"allow: GET\r\n" if isinstance(error, NotAllowed) else b""), body_of(error)
         accept = headers.get(b"accept", b"").decode("latin-1")
         content_type, body = await asyncio.get_running_loop().run_in_executor(None, gather, self._environment.run_dir, PROCESSES.values(), accept)

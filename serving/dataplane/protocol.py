@@ -108,13 +108,12 @@ class Incoming(Exchange):
 
 
 class PredictProtocol(Connection):
-    """One connection. ``engine`` is set on a subclass by ``bound_to``.
+    """One connection.
 
     A client sends the same head with each request. Once parsed, its bytes are known, and a request that
     comes in one piece under a known head goes to the engine without being parsed again.
     """
 
-    engine: ClassVar[Engine]
     _routes: ClassVar[dict[bytes, Route | None]]
     _idle_since = 0.0
     _between_messages = True
@@ -272,6 +271,8 @@ class PredictProtocol(Connection):
         return None if not isinstance(exchange, Incoming) or exchange.complete else exchange.size
 
 
-def bound_to(engine: Engine) -> type[PredictProtocol]:
-    """Give the protocol class that answers from ``engine``."""
+def bound_to(engine: Engine, *, plain_asgi: bool = False) -> type[Connection]:
+    """Give the protocol class that answers from ``engine``; ``plain_asgi``: without the short way."""
+    if plain_asgi:
+        return type("BoundConnection", (Connection,), {"engine": engine})
     return type("BoundPredictProtocol", (PredictProtocol,), {"engine": engine, "_routes": {}})

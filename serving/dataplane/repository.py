@@ -30,6 +30,8 @@ _BEARER = b"bearer "
 class Refused(SignalboxError):
     """What the console answered, with its own status."""
 
+    code = "refused"
+
     def __init__(self, status: int, message: str) -> None:
         super().__init__(message)
         self.status = status  # type: ignore[misc]  # of this one answer, not of the class

@@ -13,7 +13,6 @@ import uvicorn
 from core.environment import Environment
 from serving.dataplane import metrics
 from serving.dataplane.asgi import Application
-from serving.dataplane.connection import Connection
 from serving.dataplane.engine import Engine
 from serving.dataplane.listen import Listener
 from serving.dataplane.patience import Patience
@@ -83,7 +82,7 @@ async def serve(environment: Environment, options: Options) -> None:
 def _config(engine: Engine, options: Options, page: metrics.Page) -> uvicorn.Config:
     return uvicorn.Config(
         Application(engine, page),
-        http=Connection if options.plain_asgi else bound_to(engine),
+        http=bound_to(engine, plain_asgi=options.plain_asgi),
         ws="none",
         loop="uvloop",
         lifespan="off",

@@ -56,6 +56,8 @@ class LoadFailed(SignalboxError):
 class RunFailed(SignalboxError):
     """The model failed on these rows."""
 
+    code = "model_failed"
+
 
 class Facts(msgspec.Struct, frozen=True, kw_only=True):
     """What warming a build up has shown; true on this machine until ONNX Runtime is another.

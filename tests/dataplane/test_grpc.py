@@ -18,13 +18,15 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from tritonclient.grpc import service_pb2 as pb
 from tritonclient.grpc import service_pb2_grpc
 
-from core.environment import ROOT
+from core.environment import ROOT, Environment
+from core.metrics.siblings import gather
 from serving.dataplane.grpc.health import MOST_WATCHERS
 from serving.table import Limits
 from tests.dataplane.conftest import KEY, NO_DATABASE, Log, Plane, endpoint, table, wait_for
 from tests.dataplane.grpc_plane import MESSAGE_BYTES, GrpcPlane, standing_grpc
 from tests.dataplane.models import regressor, slow
 from tests.dataplane.standing import ELSEWHERE, EXPIRED, READER
+from tests.metrics_page import value_of
 
 __all__ = ["standing_grpc"]
 KEYED = (("x-api-key", KEY),)
@@ -209,6 +211,19 @@ def test_a_sticky_key_is_taken_from_metadata_and_from_a_parameter(stub: Any) -> 
 def test_an_endpoint_that_sticks_to_a_feature_does_so_here_too(stub: Any, standing_grpc: GrpcPlane) -> None:
     slots = [stub.ModelInfer(_request([[number % 4, 0, 0]], name="by-feature"), metadata=KEYED).parameters["slot"].string_param for number in range(40)]
     assert all(slots[number] == slots[number % 4] for number in range(40))
+
+
+def test_errors_are_counted_by_their_reason(standing_grpc: GrpcPlane, stub: Any) -> None:
+    def counted(reason: str) -> float:
+        page = gather(Environment(var_dir=standing_grpc.var_dir).run_dir, ["grpc"], "")[1].decode()
+        return value_of(page, "signalbox_refused_requests_total", endpoint="", reason=reason)
+
+    reasons = ["not_found", "not_signed_in", "unsupported"]
+    before = [counted(reason) for reason in reasons]
+    _refusal(stub.ModelMetadata, pb.ModelMetadataRequest(name="nix"))
+    _refusal(stub.ModelInfer, _request([[1, 2, 3]]), metadata=())
+    _refusal(stub.SystemSharedMemoryRegister, pb.SystemSharedMemoryRegisterRequest())
+    assert [counted(reason) for reason in reasons] == [count + 1 for count in before]
 
 
 def test_bytes_that_are_no_message_are_refused(standing_grpc: GrpcPlane) -> None:

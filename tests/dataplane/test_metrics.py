@@ -16,7 +16,9 @@ from core.metrics.openness import needs_key
 from serving.table import Limits, ValidationPolicy
 from tests.dataplane import models
 from tests.dataplane.conftest import HEADERS, KEY_ENTRY, Plane, endpoint, free_port, table, wait_for
+from tests.dataplane.hostile_bodies import http
 from tests.dataplane.standing import OPERATOR, READER
+from tests.dataplane.test_hostile import Connection
 from tests.metrics_page import samples_of, value_of
 
 
@@ -81,6 +83,28 @@ def test_counts_a_name_that_does_not_exist_under_no_name(standing: Plane) -> Non
     unknown = {"endpoint": "", "status": "404", "reason": "not_found"}
     assert _change(standing, lambda: _predict(standing, "guess", ROW), "signalbox_refused_requests_total", **unknown) == 1
     assert "guess" not in _page(standing)
+
+
+@pytest.mark.parametrize(
+    ("raw", "status", "reason"),
+    [
+        (http(path="/v2/nothing", method="GET"), 404, "not_found"),
+        (http(path="/v2"), 405, "not_allowed"),
+        (http(path="/metrics"), 405, "not_allowed"),
+        (http(path="/v2/repository/models/sum/load"), 403, "forbidden"),
+        (http(b"x" * (2**20 + 1), "/v2/repository/index"), 413, "too_large"),
+        (b"nonsense\r\n\r\n", 400, "invalid"),
+        (http(X="x" * 70_000), 431, "head_too_large"),
+    ],
+)
+def test_counts_errors_that_are_no_predictions_under_no_endpoint(standing: Plane, raw: bytes, status: int, reason: str) -> None:
+    def ask() -> None:
+        with Connection(standing.port) as connection:
+            assert connection.ask(raw).status == status
+
+    counted = {"endpoint": "", "slot": "", "status": str(status), "reason": reason}
+    assert _change(standing, ask, "signalbox_refused_requests_total", **counted) == 1
+    assert _change(standing, ask, "signalbox_refused_requests_total") == 1
 
 
 @pytest.mark.parametrize(("feature", "action"), [("a", "clipped"), ("b", "replaced"), ("c", "refused")])

@@ -1,4 +1,4 @@
-"""``docs/reference/metrics.md`` lists every metric of the code by the name that Prometheus sees, with its type, and nothing else."""
+"""``docs/reference/metrics.md`` lists every metric of the code by the name that Prometheus sees, with its type, every reason of a refusal, and nothing else."""
 
 from __future__ import annotations
 
@@ -8,9 +8,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from core.environment import ROOT
+from core.errors import SignalboxError
+from serving.dataplane import errors, repository
+from serving.runtimes import onnx
 
 PAGE = ROOT / "docs" / "reference" / "metrics.md"
 ROW = re.compile(r"^\| `(?P<name>signalbox_\w+)` \| (?P<kind>\w+) \|", re.MULTILINE)
+REASON = re.compile(r"^\| `(?P<code>\w+)` \| (?P<status>\d{3}|the console's) \|", re.MULTILINE)
 KINDS = {
     "Counter": "counter",
     "CounterMetricFamily": "counter",
@@ -47,3 +51,12 @@ def test_every_metric_is_documented_with_its_type() -> None:
     made = {name: kind for source in _sources() for name, kind in _made_in(source)}
     assert "signalbox_process_up" in documented
     assert documented == made | {"signalbox_process_up": "gauge"}
+
+
+def test_every_reason_of_a_refusal_is_documented_with_its_status() -> None:
+    """What has no code of its own, such as a build that cannot be loaded, answers nobody."""
+    documented = {row["code"]: row["status"] for row in REASON.finditer(PAGE.read_text())}
+    found = [each for module in (errors, onnx) for each in vars(module).values() if isinstance(each, type) and issubclass(each, SignalboxError)]
+    answered = [each for each in found if each.__module__ == errors.__name__ or each is onnx.RunFailed]
+    made = {each.code: str(each.status) for each in answered if not each.__name__.startswith("_")}
+    assert documented == made | {repository.Refused.code: "the console's"}

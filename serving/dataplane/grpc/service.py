@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterable, AsyncIterator, Callable
-from typing import Any
+from typing import Any, NoReturn
 
 import grpc
 from google.protobuf.message import DecodeError
@@ -13,7 +13,7 @@ from google.protobuf.message import DecodeError
 from core.errors import SignalboxError
 from serving.dataplane.call import Headers
 from serving.dataplane.engine import UNVETTED_BYTES, Engine
-from serving.dataplane.errors import Busy
+from serving.dataplane.errors import BadRequest, Busy, Failed
 from serving.dataplane.grpc import catalog_calls
 from serving.dataplane.grpc import inference_pb2 as pb
 from serving.dataplane.grpc.catalog_calls import CatalogCall
@@ -44,15 +44,15 @@ class Service:
     async def infer(self, data: bytes, context: grpc.aio.ServicerContext) -> bytes:
         """Answer one prediction."""
         if self._closed:
-            await refuse(context, Busy("This process is shutting down. Send the request again."))
+            await self._refuse(context, Busy("This process is shutting down. Send the request again."))
         headers = headers_of(context)
         try:
             data = self._unpacked(data, headers)
             message = pb.ModelInferRequest.FromString(data)
         except DecodeError:
-            await abort(context, 400, "The message is no ModelInferRequest.")
+            await self._refuse(context, BadRequest("The message is no ModelInferRequest."))
         except SignalboxError as error:
-            await refuse(context, error)
+            await self._refuse(context, error)
         future: asyncio.Future[tuple[int, Headers, bytes]] = asyncio.get_running_loop().create_future()
 
         def reply(status: int, headers: Headers, body: bytes) -> None:
@@ -68,7 +68,7 @@ class Service:
     async def stream_infer(self, requests: AsyncIterable[bytes], context: grpc.aio.ServicerContext) -> AsyncIterator[bytes]:
         """Answer a stream of predictions."""
         if self._closed:
-            await refuse(context, Busy("This process is shutting down. Open a new stream."))
+            await self._refuse(context, Busy("This process is shutting down. Open a new stream."))
         stream = Stream(self._engine, context, self._message_bytes)
         self._streams.add(stream)
         try:
@@ -82,6 +82,11 @@ class Service:
         self._closed = True
         for stream in self._streams:
             stream.end()
+
+    async def _refuse(self, context: grpc.aio.ServicerContext, error: SignalboxError) -> NoReturn:
+        """End a call that the engine has not seen."""
+        self._engine.count_refusal(error)
+        await refuse(context, error)
 
     def _unpacked(self, data: bytes, headers: dict[bytes, bytes]) -> bytes:
         """Give a message that may be parsed: a large or a compressed one only of who has a key."""
@@ -97,12 +102,12 @@ class Service:
                 message = call.request.FromString(self._unpacked(data, headers))
                 answered = await catalog_calls.answer(self._engine, call, message, headers)
             except DecodeError:
-                await abort(context, 400, f"The message is no {call.request.DESCRIPTOR.name}.")
+                await self._refuse(context, BadRequest(f"The message is no {call.request.DESCRIPTOR.name}."))
             except SignalboxError as error:
-                await refuse(context, error)
+                await self._refuse(context, error)
             except Exception:  # the edge: what nobody expected is ours
                 logger.exception("The call %s failed.", call.request.DESCRIPTOR.name)
-                await abort(context, 500, "Signalbox failed on this request. The server's log has the details.")
+                await self._refuse(context, Failed("Signalbox failed on this request. The server's log has the details."))
             return bytes(answered.SerializeToString())
 
         return answer

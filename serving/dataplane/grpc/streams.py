@@ -39,6 +39,7 @@ class Stream:
         try:
             self._engine.authorize(self._headers.get(b"authorization"), self._headers.get(b"x-api-key"))
         except SignalboxError as error:
+            self._engine.count_refusal(error)
             await refuse(self._context, error)
         self._reading = asyncio.create_task(self._read(requests))
         # Not at the end of the task's own code: of a task that is cancelled before its first step none runs.
@@ -56,7 +57,9 @@ class Stream:
         finally:
             self._reading.cancel()
         if self.ending:
-            await refuse(self._context, Busy("This process is shutting down. What it has answered holds; send the rest on a new stream."))
+            ended = Busy("This process is shutting down. What it has answered holds; send the rest on a new stream.")
+            self._engine.count_refusal(ended)
+            await refuse(self._context, ended)
 
     def end(self) -> None:
         """Read no more, since the process ends."""
