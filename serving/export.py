@@ -129,7 +129,7 @@ def _pieces(endpoint: str, wanted: PredictionFilters, span: _Range, columns: pa.
     while begin < span.end:
         end = _end_of_piece(_segments(endpoint, wanted, begin, span.end), span.end)
         found: list[pa.Table] = []
-        rows = _segments(endpoint, wanted, begin, end).values("slot", "model", "version", "columns")
+        rows = _segments(endpoint, wanted, begin, end).values("slot", "model", "version", "table_revision", "columns")
         for meta in rows.iterator(chunk_size=16):
             table = segments.decode(meta["columns"])
             table = table.filter(mask_of(table, replace(wanted, since=begin, until=end - _MICROSECOND)))

@@ -23,6 +23,7 @@ FIXED = pa.schema(
         pa.field("slot", pa.string()),
         pa.field("model", pa.string()),
         pa.field("version", pa.int32()),
+        pa.field("table_revision", pa.int64()),
         pa.field("latency_ms", pa.float64()),
         pa.field("request_id", pa.string()),
         pa.field("key_id", pa.string()),
@@ -34,7 +35,7 @@ Pieces = Iterator[pa.Table]
 
 
 def typed(table: pa.Table, meta: Mapping[str, Any], columns: pa.Schema) -> pa.Table:
-    """Give decoded rows of one segment the file's columns; ``meta`` has its slot, model and version."""
+    """Give decoded rows of one segment the file's columns; ``meta`` has its slot, model, version and table revision."""
     rows = table.num_rows
     known = {
         "prediction_id": pa.array([str(UUID(bytes=value)) for value in table["prediction_id"].to_pylist()], pa.string()),
@@ -43,6 +44,7 @@ def typed(table: pa.Table, meta: Mapping[str, Any], columns: pa.Schema) -> pa.Ta
         "slot": pa.repeat(pa.scalar(meta["slot"]), rows),
         "model": pa.repeat(pa.scalar(meta["model"]), rows),
         "version": pa.repeat(pa.scalar(meta["version"], pa.int32()), rows),
+        "table_revision": pa.repeat(pa.scalar(meta["table_revision"], pa.int64()), rows),
     }
     there = set(table.column_names)
     made = [

@@ -23,12 +23,17 @@ class Answer:
 
 @dataclass
 class Load:
-    """``threads`` clients asking the same row until told to stop, each over its own kept connection."""
+    """``threads`` clients asking the same row until told to stop, each over its own kept connection.
+
+    A connection that is cut is a failure, unless it ``reconnects``: one that was open to a process
+    that is killed on purpose is gone, and every client then tries once more, on a new one.
+    """
 
     url: str
     key: str
     endpoint: str
     row: dict[str, Any]
+    reconnects: bool = False
     threads: int = 4
     answers: list[Answer] = field(default_factory=list)
     failures: list[str] = field(default_factory=list)
@@ -53,7 +58,6 @@ class Load:
             time.sleep(0.02)
 
     def _ask(self) -> None:
-        # A connection that was open to a killed process is gone; one more try on a new one, as every client does.
         with httpx.Client(headers={"Authorization": f"Bearer {self.key}"}, timeout=30) as client:
             while not self._stop.is_set():
                 sent = time.time()
@@ -73,4 +77,6 @@ class Load:
         try:
             return client.post(url, json=body)
         except (httpx.RemoteProtocolError, httpx.ReadError, httpx.WriteError):
+            if not self.reconnects:
+                raise
             return client.post(url, json=body)

@@ -212,6 +212,7 @@ def test_a_parquet_export_has_typed_columns_in_row_groups(endpoint, scientist, m
     assert table["out.probabilities"].to_pylist()[0][0] == 0.25
     assert table["flags"].to_pylist()[2:4] == [["out of bounds", "demo"], []]
     assert table["slot"].to_pylist() == ["blue"] * 3 + ["green"] * 5
+    assert table["table_revision"].to_pylist() == [7] * 8
 
 
 def test_an_export_ends_at_its_bound_and_says_where_to_go_on(endpoint, scientist, monkeypatch):
