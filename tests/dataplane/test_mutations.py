@@ -16,9 +16,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.dataplane.conftest import KEY, Plane
+from tests.dataplane.conftest import KEY, Plane, resident_bytes
 from tests.dataplane.hostile_bodies import GOOD_ANSWER, GOOD_BODY, INFER, INVOCATIONS, PREDICT, ROW, TEXTS, binary, chunk, chunked, dumped, http, sized
-from tests.dataplane.test_hostile import Connection, resident_bytes
+from tests.dataplane.test_hostile import Connection
 
 EXAMPLES = int(os.environ.get("SIGNALBOX_FUZZ_EXAMPLES", "200"))
 TENSOR = {"name": "plan", "shape": [2, 1], "datatype": "BYTES", "data": ["free", "gold"]}
