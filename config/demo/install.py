@@ -51,7 +51,7 @@ def _numbers(api: Api, model: str) -> dict[int, int]:
 def _register(api: Api, line: Line, candidate: Candidate, step: int) -> None:
     file = io.BytesIO()
     joblib.dump(candidate.estimator, file)
-    sample = line.halves.train.to_csv(index=False).encode()
+    sample = line.halves.known.to_csv(index=False).encode()
     fields = {"description": candidate.description, "metrics": json.dumps(candidate.metrics), "tags": json.dumps({"demo": str(step)})}
     files = {"file": (f"{line.model}.joblib", file.getvalue()), "sample": (f"{line.model}.csv", sample)}
     made = api.post(f"models/{line.model}/versions/", data=fields, files=files)

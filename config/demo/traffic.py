@@ -1,4 +1,4 @@
-"""The demo's callers: real rows that no model has seen, drawn again and again; their outcomes come late."""
+"""The demo's callers: real rows that no model was trained on, round after round; their outcomes come late."""
 
 from __future__ import annotations
 
@@ -44,6 +44,7 @@ class Caller:
     rows: list[dict[str, Any]]
     shifted: list[dict[str, Any]]
     truths: list[Any]
+    _left: list[int] = field(default_factory=list)
 
     @classmethod
     def of(cls, line: Line) -> Caller:
@@ -52,6 +53,12 @@ class Caller:
         touched = [name for name in SHIFTED_FEATURES if name in send]
         shifted = send.assign(**{name: send[name] * SHIFT_FACTOR for name in touched})
         return cls(line, _records(send), _records(shifted), line.halves.send_truth.tolist())
+
+    def next_place(self, random: np.random.Generator) -> int:
+        """Give the place of a row: each comes once before any comes again, so that also a short window is a fair picture of them all."""
+        if not self._left:
+            self._left = random.permutation(len(self.rows)).tolist()
+        return self._left.pop()
 
 
 @dataclass(slots=True)
@@ -87,7 +94,7 @@ class Traffic:
 
     def _predict(self, caller: Caller) -> None:
         rows = caller.shifted if time.time() >= self.shift_at else caller.rows
-        place = int(self._random.integers(len(rows)))
+        place = caller.next_place(self._random)
         answer = self.api.predict(caller.line.endpoint, {"rows": [rows[place]]}, _HEADERS)
         due = time.time() + self._random.uniform(*OUTCOME_DELAY_S)
         self._due.append((due, {"prediction_id": answer["prediction_id"], "value": caller.truths[place]}))
