@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from django.conf import settings
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.views.decorators.http import require_safe
@@ -35,9 +36,14 @@ def view(request: HttpRequest) -> HttpResponse:
 @require_safe
 @page
 def board(request: HttpRequest) -> HttpResponse:
-    """Answer the tiles: asked for with every beat."""
+    """Answer the tiles: asked for with every beat. The page is shown anew when it would have more ``?charts=`` by now."""
     require(request_actor(request), Right.ENDPOINT_VIEW)
-    return render(request, "overview/_board.html", _board())
+    context = _board()
+    response = render(request, "overview/_board.html", context)
+    drawn = request.GET.get("charts", "")
+    if drawn.isdecimal() and len(context["busiest"]) > int(drawn[:3]):
+        response["HX-Refresh"] = "true"
+    return response
 
 
 def _board() -> dict[str, Any]:
@@ -53,6 +59,7 @@ def _board() -> dict[str, Any]:
         "system": tile(system_state),
         "busiest": [row for row in busiest if row.state.answering],
         "rollouts": [row for row in found if row.state.answering and not row.state.is_steady],
+        "demo_is_coming": settings.ENVIRONMENT.demo_is_coming,
         "read_at": now(),
     }
 

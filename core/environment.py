@@ -74,6 +74,26 @@ class Environment(BaseSettings):
         return path
 
     @property
+    def demo_stopped(self) -> Path:
+        """While this file is there, the demo rests: ``signalbox demo stop`` makes it, ``signalbox demo start`` removes it."""
+        return self.var_dir / "demo.stopped"
+
+    @property
+    def demo_began(self) -> Path:
+        """When the demo's traffic began; there from then on until ``signalbox demo remove``."""
+        return self.var_dir / "demo.json"
+
+    @property
+    def wants_demo(self) -> bool:
+        """Tell whether ``signalbox up`` runs the demo, or is about to."""
+        return self.demo and not self.demo_stopped.exists()
+
+    @property
+    def demo_is_coming(self) -> bool:
+        """Tell whether the demo is wanted and not there yet: its versions are trained and registered first."""
+        return self.wants_demo and not self.demo_began.exists()
+
+    @property
     def database_url(self) -> str:
         return self.external_database_url or f"postgresql://signalbox@/signalbox?host={self.run_dir}"
 

@@ -4,34 +4,42 @@ from __future__ import annotations
 
 import click
 
-from config.cli.session import Session, connected
+from config.cli.failures import Failure
+from config.cli.session import Session, connected, json_option, show
 from config.up.lock import read_note
-from config.up.supervisor import DEMO_STOPPED
 from core.environment import environment
 
 
 @click.group()
 def demo() -> None:
-    """Two real models with live traffic and a drift to find."""
+    """Two real models, live traffic, and a drift to find."""
 
 
 @demo.command()
-def start() -> None:
+@json_option
+def start(*, as_json: bool) -> None:
     """Start the demo; it goes on until it is stopped."""
-    (environment().var_dir / DEMO_STOPPED).unlink(missing_ok=True)
-    if not environment().demo:
-        click.echo("The demo starts with: SIGNALBOX_DEMO=1 signalbox up")
-    elif read_note(environment().run_dir):
-        click.echo("The demo starts within a second and has all of its traffic after a minute.")
+    environment().demo_stopped.unlink(missing_ok=True)
+    note = read_note(environment().run_dir)
+    if note and not note["demo"]:
+        raise Failure("Signalbox runs without its demo (SIGNALBOX_DEMO=0). Stop it with Ctrl-C.", next_command="SIGNALBOX_DEMO=1 signalbox up")
+    if note:
+        show({"demo": "starts"}, "The demo starts within a second and has all of its traffic after a minute.", as_json=as_json)
     else:
-        click.echo("The demo starts with: signalbox up")
+        up = "signalbox up" if environment().demo else "SIGNALBOX_DEMO=1 signalbox up"
+        show({"demo": "waits", "next": up}, f"The demo starts with: {up}", as_json=as_json)
 
 
 @demo.command()
-def stop() -> None:
-    """Stop the demo's traffic; its models, endpoints and predictions stay."""
+@json_option
+def stop(*, as_json: bool) -> None:
+    """Stop the demo's traffic.
+
+    Its models, endpoints and predictions stay.
+    """
     _stop()
-    click.echo("The demo stops within a second. Again: signalbox demo start. Away with it: signalbox demo remove")
+    text = "The demo stops within a second. Again: signalbox demo start. Away with it: signalbox demo remove"
+    show({"demo": "stops"}, text, as_json=as_json)
 
 
 @demo.command()
@@ -47,4 +55,4 @@ def remove(session: Session) -> None:
 
 def _stop() -> None:
     environment().var_dir.mkdir(parents=True, exist_ok=True)
-    (environment().var_dir / DEMO_STOPPED).touch()
+    environment().demo_stopped.touch()

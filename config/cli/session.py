@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,6 +16,14 @@ import click
 from config.cli.api import Address, Api
 
 P = ParamSpec("P")
+json_option = click.option("--json", "as_json", is_flag=True, help="Answer with JSON.")
+limit_option = click.option("--limit", type=click.IntRange(min=1), default=50, show_default=True, help="At most so many.")
+_FRACTION_OF_A_SECOND = re.compile(r"(?<=\d\d:\d\d:\d\d)\.\d+Z$")
+
+
+def show(result: Any, text: str, *, as_json: bool) -> None:
+    """Print ``result`` as JSON when that is wanted, else ``text``."""
+    click.echo(json.dumps(result, indent=2, default=str) if as_json else text)
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +35,7 @@ class Session:
 
     def show(self, result: Any, text: str) -> None:
         """Print ``result`` as JSON when that is wanted, else ``text``."""
-        click.echo(json.dumps(result, indent=2, default=str) if self.as_json else text)
+        show(result, text, as_json=self.as_json)
 
     def table(self, rows: Sequence[Mapping[str, Any]], columns: Mapping[str, str], empty: str) -> None:
         """Print rows: JSON, a drawn table on a terminal, else aligned text. ``columns`` maps a path to its title."""
@@ -46,10 +55,12 @@ class Session:
 def connected(command: Callable[Concatenate[Session, P], None]) -> Callable[P, None]:
     """Give the command its Session, from the three options that it adds."""
 
-    @click.option("--url", envvar="SIGNALBOX_URL", default="", help="The console's address; by default that of this machine.")
-    @click.option("--predict-url", envvar="SIGNALBOX_PREDICT_URL", default="", help="The data plane's address.")
-    @click.option("--key", envvar="SIGNALBOX_KEY", default="", help="An API key; by default that of this machine.")
-    @click.option("--json", "as_json", is_flag=True, help="Answer with JSON.")
+    @click.option("--url", envvar="SIGNALBOX_URL", show_envvar=True, default="", help="The console's address; by default that of this machine.")
+    @click.option(
+        "--predict-url", envvar="SIGNALBOX_PREDICT_URL", show_envvar=True, default="", help="The data plane's address; by default the console tells it."
+    )
+    @click.option("--key", envvar="SIGNALBOX_KEY", show_envvar=True, default="", help="An API key; by default that of this machine.")
+    @json_option
     @wraps(command)
     def run(*args: P.args, **kwargs: P.kwargs) -> None:
         address = Address.find(str(kwargs.pop("url")), str(kwargs.pop("key")), str(kwargs.pop("predict_url")))
@@ -71,7 +82,7 @@ def cell(row: Mapping[str, Any], path: str) -> str:
         return "  ".join(f"{name} {part}" for name, part in value.items()) or "-"
     if isinstance(value, list):
         return ", ".join(str(part) for part in value) or "-"
-    return str(value)
+    return _FRACTION_OF_A_SECOND.sub("Z", str(value))
 
 
 def pairs(values: Iterable[str], option: str) -> dict[str, str]:

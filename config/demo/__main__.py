@@ -26,7 +26,7 @@ def main() -> None:
     key = install(Api(address), made, environment().var_dir)
     traffic_api = Api(Address(address.console_url, address.predict_url, key))
     _wait_for_routes(traffic_api, made[-1].endpoint)
-    is_new, began = begun(environment().var_dir)
+    is_new, began = begun(environment().demo_began)
     logger.info("traffic begins")
     Traffic(traffic_api, [Caller.of(line) for line in made], shift_at=began + SHIFT_AFTER_S).run(FIRST_REQUESTS if is_new else 0)
 

@@ -6,4 +6,3 @@ MODELS = ("breast-cancer", "diabetes")
 ENDPOINTS = ("tumour-screening", "diabetes-progression")
 KEY_NAME = "demo traffic"
 KEY_FILE = "demo.key"
-STATE_FILE = "demo.json"

@@ -6,7 +6,7 @@ from typing import Any
 
 from config.cli.api import Api
 from config.cli.failures import Failure
-from config.demo.names import ENDPOINTS, KEY_FILE, KEY_NAME, MODELS, STATE_FILE
+from config.demo.names import ENDPOINTS, KEY_FILE, KEY_NAME, MODELS
 from core.environment import environment
 
 
@@ -19,8 +19,8 @@ def remove_all(api: Api) -> list[str]:
         if row["name"] == KEY_NAME and row["revoked_at"] is None:
             api.delete(f"keys/{row['id']}/")
             removed.append(f"key {row['id']}")
-    for name in (KEY_FILE, STATE_FILE):
-        (environment().var_dir / name).unlink(missing_ok=True)
+    for path in (environment().var_dir / KEY_FILE, environment().demo_began):
+        path.unlink(missing_ok=True)
     return removed
 
 

@@ -17,7 +17,6 @@ from config.cli.api import Api
 from config.cli.failures import Failure
 from config.demo.data import SEED
 from config.demo.models import Line
-from config.demo.names import STATE_FILE
 
 logger = logging.getLogger(__name__)
 
@@ -108,9 +107,8 @@ class Traffic:
             self.api.post("outcomes/", {"outcomes": due})
 
 
-def begun(var_dir: Path) -> tuple[bool, float]:
+def begun(path: Path) -> tuple[bool, float]:
     """Tell whether the demo is new, and when it began: a restart goes on where it was."""
-    path = var_dir / STATE_FILE
     if path.exists():
         return False, float(json.loads(path.read_text())["began"])
     began = time.time()

@@ -17,7 +17,6 @@ class Started:
     console_url: str
     predict_url: str
     sign_in_url: str
-    has_demo: bool
 
 
 def block(environment: Environment, started: Started) -> str:
@@ -29,13 +28,19 @@ def block(environment: Environment, started: Started) -> str:
         f"  predictions ready  {started.predict_url}   (Open Inference Protocol v2)",
         *([f"  gRPC        ready  {environment.grpc_address}   (the same protocol)"] if environment.grpc_port else []),
         f"  workers     ready  {environment.worker_processes}, and the sandbox",
-        *(["  demo        tumour-screening: two versions, live traffic, and a drift to find"] if started.has_demo else []),
+        *([f"  demo        {_demo(environment)}"] if environment.wants_demo else []),
         "",
         f"  Sign in     {started.sign_in_url}   (works once, 15 minutes)",
         "  Next        signalbox register model.joblib --name my-model --sample X.csv",
         "  Ctrl-C stops everything; the data stays.",
     ]
     return "\n".join(lines)
+
+
+def _demo(environment: Environment) -> str:
+    """The demo's process starts after the block is printed, and trains its models first; the overview says so too."""
+    state = "being set up, about a minute" if environment.demo_is_coming else "tumour-screening and diabetes-progression"
+    return f"{state}: two models, live traffic, and a drift to find"
 
 
 def _servers(environment: Environment) -> str:

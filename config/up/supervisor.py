@@ -34,7 +34,6 @@ logger = logging.getLogger(__name__)
 
 EVERY_S = 1.0
 RESTART = signal.SIGUSR1
-DEMO_STOPPED = "demo.stopped"
 
 
 def run(environment: Environment) -> int:
@@ -140,7 +139,6 @@ class Supervisor:
             console_url=self.environment.console_url,
             predict_url=self.environment.predict_url,
             sign_in_url=self.environment.console_url + answer["sign_in_path"],
-            has_demo=self._wants_demo(),
         )
 
     def _start_servers(self) -> None:
@@ -196,15 +194,13 @@ class Supervisor:
 
     async def _follow_the_demo(self) -> None:
         """Start or end the demo's process as ``signalbox demo start|stop`` asks through a file."""
-        if self._wants_demo() and self._demo is None:
+        wanted = self.environment.wants_demo
+        if wanted and self._demo is None:
             self._demo = self._add(part.demo())
-        elif not self._wants_demo() and self._demo is not None:
+        elif not wanted and self._demo is not None:
             self._keepers.remove(self._demo)
             await self._demo.stop(part.SECONDS_TO_STOP[part.STAGE_PREDICTIONS])
             self._demo = None
-
-    def _wants_demo(self) -> bool:
-        return self.environment.demo and not (self.environment.var_dir / DEMO_STOPPED).exists()
 
     def _add(self, one: part.Part) -> Keeper:
         return self._keep(Keeper(one.name, lambda: self._launch(one), one.stage, one.stop_signal))
@@ -261,6 +257,7 @@ class Supervisor:
             **urls,
             restarts=self._restarts,
             restart_failure=self._last_restart,
+            demo=self.environment.demo,
             var_dir=str(self.environment.var_dir.resolve()),
             processes={k.name: k.pid for k in self._keepers},
         )

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from pathlib import Path
+
 import pytest
+from django.conf import settings
 from django.contrib.staticfiles.finders import find
 from django.test import Client, RequestFactory, override_settings
 
@@ -11,10 +15,40 @@ from serving.models import Endpoint
 from tests.conftest import ClientOf
 
 
-def test_the_first_page_without_an_endpoint_shows_the_steps(client_of: ClientOf) -> None:
+@pytest.fixture
+def demo_is_coming(tmp_path: Path) -> Iterator[Path]:
+    """The demo is wanted and not there yet; gives the folder of the data."""
+    with override_settings(ENVIRONMENT=settings.ENVIRONMENT.model_copy(update={"demo": True, "var_dir": tmp_path})):
+        yield tmp_path
+
+
+def test_the_first_page_without_an_endpoint_shows_the_steps(client_of: ClientOf, demo_is_coming: Path) -> None:
+    (demo_is_coming / "demo.stopped").touch()
     body = client_of("viewer").get("/").content.decode()
     assert "signalbox register model.joblib --name churn --sample X.csv" in body
     assert "signalbox demo start" in body
+    assert "being set up" not in body
+
+
+def test_the_first_page_says_that_the_demo_is_on_its_way_until_it_is_there(client_of: ClientOf, demo_is_coming: Path) -> None:
+    body = client_of("viewer").get("/").content.decode()
+    assert "The demo is being set up, about a minute." in body
+    assert "signalbox demo start" not in body
+    (demo_is_coming / "demo.json").touch()
+    assert "being set up" not in client_of("viewer").get("/").content.decode()
+
+
+def test_the_first_page_is_shown_anew_once_there_is_something_to_chart(client_of: ClientOf, demo_is_coming: Path) -> None:
+    client = client_of("viewer")
+    assert 'hx-get="/overview/board/?charts=0"' in client.get("/").content.decode()
+    assert "HX-Refresh" not in client.get("/overview/board/?charts=0").headers
+
+
+def test_the_first_page_with_all_its_charts_is_not_shown_anew(client_of: ClientOf, endpoint: Endpoint) -> None:
+    client = client_of("viewer")
+    assert client.get("/overview/board/?charts=0")["HX-Refresh"] == "true"
+    assert 'hx-get="/overview/board/?charts=1"' in client.get("/").content.decode()
+    assert ["HX-Refresh" in client.get(f"/overview/board/{query}").headers for query in ("?charts=1", "", "?charts=x")] == [False] * 3
 
 
 def test_the_first_page_shows_every_endpoint_with_its_traffic(client_of: ClientOf, endpoint: Endpoint) -> None:

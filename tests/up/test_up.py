@@ -12,6 +12,8 @@ from pathlib import Path
 
 import httpx
 
+from config.up.report import Started, block
+from core.environment import Environment
 from tests.product import Product, processes_of, run_command, start_product, wait_until_gone
 
 
@@ -26,6 +28,17 @@ def test_says_what_is_ready_and_where(product: Product) -> None:
     ]
     assert re.fullmatch(rf"  Sign in     {product.console_url}/sign-in/\S+   \(works once, 15 minutes\)", lines[6])
     assert lines[-1] == "  Ctrl-C stops everything; the data stays."
+
+
+def test_says_that_the_demo_is_on_its_way_that_it_goes_on_or_nothing(tmp_path: Path) -> None:
+    def lines() -> list[str]:
+        return block(Environment(var_dir=tmp_path, demo=True), Started(0.9, "http://c", "http://p", "http://c/sign-in/x")).splitlines()
+
+    assert "  demo        being set up, about a minute: two models, live traffic, and a drift to find" in lines()
+    (tmp_path / "demo.json").touch()
+    assert "  demo        tumour-screening and diabetes-progression: two models, live traffic, and a drift to find" in lines()
+    (tmp_path / "demo.stopped").touch()
+    assert [line for line in lines() if line.startswith("  demo")] == []
 
 
 def test_the_link_signs_the_first_admin_in_once(product: Product) -> None:
