@@ -53,6 +53,12 @@ class PersonChange(serializers.Serializer[Any]):
     reason = serializers.CharField(required=False, default="", allow_blank=True, max_length=500)
 
 
+class SignInLinkOut(serializers.Serializer[Any]):
+    """A link for one person; shown this once."""
+
+    url = serializers.URLField(help_text="Signs the person in, once, within 15 minutes.")
+
+
 class KeyLimitsFields(serializers.Serializer[Any]):
     """What a key may use at most. A limit that is not there does not hold; 0 takes one away."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from django.conf import settings
+from django.urls import reverse
 from drf_spectacular.utils import extend_schema
 from rest_framework.permissions import IsAuthenticated
 from rest_framework.request import Request
@@ -16,6 +17,7 @@ from access.api.paging import PARAMETERS, answer, cursor_and_limit, paged
 from access.api.permissions import reading_needs
 from access.requests import request_actor
 from access.rights import Right
+from access.sign_in import invite
 
 
 class MeView(APIView):
@@ -87,6 +89,16 @@ class PersonView(APIView):
     def patch(self, request: Request, username: str) -> Response:
         people.change_person(actor=request_actor(request), username=username, **body_of(request, serializers.PersonChange))
         return Response(serializers.PersonOut(queries.person_named(username)).data)
+
+
+class SignInLinkView(APIView):
+    permission_classes = reading_needs(Right.PEOPLE_MANAGE)
+
+    @extend_schema(request=None, responses={201: serializers.SignInLinkOut}, summary="Make a sign-in link", tags=["access"])
+    def post(self, request: Request, username: str) -> Response:
+        token = invite(actor=request_actor(request), username=username)
+        url = request.build_absolute_uri(reverse("sign-in-link", args=[token]))
+        return Response({"url": url}, status=201, headers={"Cache-Control": "no-store"})
 
 
 class GrantsView(APIView):

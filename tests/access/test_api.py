@@ -10,7 +10,7 @@ from django.test import Client
 
 from access.audit import record
 from access.keys import create_key
-from access.models import ApiKey, AuditEntry, Person
+from access.models import ApiKey, AuditEntry, Person, SignInLink
 from access.people import add_grant, create_person
 from core.paging import MOST_ROWS
 
@@ -149,6 +149,25 @@ def test_adds_changes_and_grants(api):
     assert api.delete("/api/v1/people/ada/grants/model/churn/").status_code == 204
     assert api.get("/api/v1/people/ada/").json()["grants"] == []
     assert api.get("/api/v1/people/nobody/").status_code == 404
+
+
+def test_makes_a_link_that_signs_somebody_in_once(api, admin):
+    create_person(actor=admin, username="ada", role="viewer")
+    answer = api.post("/api/v1/people/ada/sign-in-link/")
+    assert (answer.status_code, answer["Cache-Control"], list(answer.json())) == (201, "no-store", ["url"])
+    browser, link = Client(), answer.json()["url"].removeprefix("http://testserver")
+    assert browser.post(link).status_code == 302
+    assert browser.get("/api/v1/me/").json()["name"] == "ada"
+    assert Client().post(link).status_code == 401
+    assert [entry.verb for entry in AuditEntry.objects.filter(subject_name="ada").order_by("at")] == ["create", "invite", "sign_in"]
+
+
+def test_makes_no_link_for_nobody_and_none_without_the_right(api, admin, client_of):
+    create_person(actor=admin, username="ada", role="viewer")
+    assert api.post("/api/v1/people/nobody/sign-in-link/").status_code == 404
+    refused = client_of("operator").post("/api/v1/people/ada/sign-in-link/")
+    assert (refused.status_code, refused.json()["right"]) == (403, "people.manage")
+    assert SignInLink.objects.count() == 0
 
 
 def test_keeps_the_last_admin(api):
