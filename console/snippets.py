@@ -12,10 +12,10 @@ from registry.signature import Feature, Layout, Signature, Tensor
 _KEY = "$SIGNALBOX_KEY"
 
 
-def curl(url: str, endpoint: str, row: Mapping[str, Any]) -> str:
-    """A shell command; the key comes from the environment."""
+def curl(url: str, endpoint: str, row: Mapping[str, Any], key: str = _KEY) -> str:
+    """A shell command; ``key`` is what the shell makes a key of, by default a variable of its environment."""
     body = json.dumps({"rows": [row]}, ensure_ascii=False)
-    return f'curl {url}/v2/models/{endpoint}/predict \\\n  -H "Authorization: Bearer {_KEY}" \\\n  -d {shlex.quote(body)}'
+    return f'curl {url}/v2/models/{endpoint}/predict \\\n  -H "Authorization: Bearer {key}" \\\n  -d {shlex.quote(body)}'
 
 
 def python(url: str, endpoint: str, row: Mapping[str, Any]) -> str:

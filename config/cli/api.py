@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, BinaryIO
 
 import httpx
@@ -15,8 +17,9 @@ from core.environment import environment
 
 TIMEOUT_S = 60.0
 _REFUSALS = {409, 422}
-_NEXT = {401: "signalbox keys create NAME --scope admin   (or set SIGNALBOX_KEY)", 404: "signalbox models   or   signalbox endpoints"}
-_NOT_FOUND = {"keys": "signalbox keys list", "alerts": "signalbox alerts"}
+_NO_KEY = "signalbox keys create NAME --scope admin   (on the machine where Signalbox runs; then set SIGNALBOX_KEY)"
+_ENDPOINTS = "signalbox endpoints   or   signalbox create-endpoint NAME"
+_NOT_FOUND = {"keys": "signalbox keys list", "alerts": "signalbox alerts", "models": "signalbox models"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +40,11 @@ class Address:
             predict_url=(predict_url or here).rstrip("/"),
             key=key or _kept_key(),
         )
+
+    @property
+    def key_in_shell(self) -> str:
+        """What a shell makes the key of, so that a command to paste works and shows no key."""
+        return f"$(cat {shlex.quote(str(_key_file().resolve()))})" if self.key and self.key == _kept_key() else "$SIGNALBOX_KEY"
 
 
 class Api:
@@ -70,8 +78,11 @@ class Api:
 
     def predict(self, endpoint: str, body: dict[str, Any] | None, headers: dict[str, str] | None = None, *, content: bytes | None = None) -> Any:
         """Ask the data plane for predictions: ``body`` as JSON, or ``content`` as it is."""
-        url = self.address.predict_url or str(self.get("me/")["predict_url"]).rstrip("/")
-        return self._send("POST", f"{url}/v2/models/{endpoint}/predict", json=body, headers=headers, content=content)
+        return self._send("POST", f"{self.predict_url()}/v2/models/{endpoint}/predict", json=body, headers=headers, content=content)
+
+    def predict_url(self) -> str:
+        """Give the data plane's address; the console is asked where it is not known."""
+        return self.address.predict_url or str(self.get("me/")["predict_url"]).rstrip("/")
 
     def download(self, path: str, file: BinaryIO, **params: Any) -> str:
         """Write the answer to ``file`` as it comes; gives where to go on, if it says that there is more."""
@@ -123,15 +134,21 @@ def _failure_of(answer: httpx.Response) -> Failure:
 
 def _next_of(answer: httpx.Response) -> str:
     """Name the command that helps: for what was not found, the list that has it."""
+    if answer.status_code != httpx.codes.NOT_FOUND:
+        return _NO_KEY if answer.status_code == httpx.codes.UNAUTHORIZED else ""
     what, _, rest = answer.url.path.partition("/api/v1/")[2].partition("/")
-    if answer.status_code == httpx.codes.NOT_FOUND and rest.endswith("/roll-back/"):
-        return f"signalbox ledger {rest.partition('/')[0]}   or   signalbox endpoints"
-    return (_NOT_FOUND.get(what) if answer.status_code == httpx.codes.NOT_FOUND else None) or _NEXT.get(answer.status_code, "")
+    name, _, verb = rest.partition("/")
+    # The commands that change an endpoint have looked at it before: what is missing is the version or the revision.
+    by_verb = {"deploy/": "signalbox models   or   signalbox versions MODEL", "roll-back/": f"signalbox ledger {name}   or   signalbox endpoints"}
+    return by_verb.get(verb) or _NOT_FOUND.get(what, _ENDPOINTS)
 
 
 def _kept_key() -> str:
-    path = environment().var_dir / "cli.key"
     try:
-        return path.read_text().strip()
+        return _key_file().read_text().strip()
     except OSError:
         return ""
+
+
+def _key_file() -> Path:
+    return environment().var_dir / "cli.key"

@@ -17,6 +17,7 @@ import psycopg
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from config.cli.failures import Failure, Refused
+from config.cli.session import json_option, show
 from config.up import lock
 from config.version import version
 from core.clock import now
@@ -30,9 +31,12 @@ _MANIFEST, _DUMP, _ARTIFACTS = "manifest.json", "database.dump", "artifacts"
 
 @click.command()
 @click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
-@click.option("--json", "as_json", is_flag=True, help="Answer with JSON.")
+@json_option
 def backup(file: Path, *, as_json: bool) -> None:
-    """Write everything that must be kept to FILE (a tar); also while Signalbox runs."""
+    """Write everything that must be kept to FILE, a tar.
+
+    The database and the model files; also while Signalbox runs. FILE must not exist.
+    """
     if file.exists():
         raise Refused(f"{file} is there already and is not overwritten.", next_command=f"signalbox backup {file.with_suffix('')}-2.tar")
     with _database() as url, _private_file(file) as out, tempfile.TemporaryDirectory() as folder:
@@ -46,14 +50,17 @@ def backup(file: Path, *, as_json: bool) -> None:
             if environment().artifacts_dir.exists():
                 tar.add(environment().artifacts_dir, _ARTIFACTS, filter=_without_incoming)
     size = file.stat().st_size
-    click.echo(json.dumps({"file": str(file), "size_bytes": size}) if as_json else f"{file}: {size / 1e6:.1f} MB. Bring it back with: signalbox restore {file}")
+    show({"file": str(file), "size_bytes": size}, f"{file}: {size / 1e6:.1f} MB. Bring it back with: signalbox restore {file}", as_json=as_json)
 
 
 @click.command()
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
-@click.option("--json", "as_json", is_flag=True, help="Answer with JSON.")
+@json_option
 def restore(file: Path, *, as_json: bool) -> None:
-    """Bring FILE back into an empty database and an empty data folder; refuses to overwrite anything."""
+    """Bring back what `signalbox backup` wrote to FILE.
+
+    Into an empty database and an empty data folder: nothing is ever overwritten.
+    """
     artifacts = environment().artifacts_dir
     if artifacts.exists() and any(artifacts.iterdir()):
         raise Refused(f"{artifacts} is not empty, and nothing is overwritten.", next_command=_elsewhere(file))
@@ -67,7 +74,7 @@ def restore(file: Path, *, as_json: bool) -> None:
         _run("pg_restore", "--no-owner", "--single-transaction", "--exit-on-error", str(Path(folder) / _DUMP), url=url)
         if (Path(folder) / _ARTIFACTS).exists():
             (Path(folder) / _ARTIFACTS).rename(artifacts)
-    click.echo(json.dumps({"restored": str(file)}) if as_json else f"{file} is restored. Next: signalbox up")
+    show({"restored": str(file)}, f"{file} is restored. Next: signalbox up", as_json=as_json)
 
 
 @contextlib.contextmanager

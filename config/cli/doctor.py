@@ -19,6 +19,7 @@ from redis.exceptions import RedisError
 
 from config.cli.api import Address
 from config.cli.failures import FAILED
+from config.cli.session import json_option
 from config.up.lock import read_note
 from core.embedded import postgres
 from core.embedded import redis as embedded_redis
@@ -42,9 +43,12 @@ class Finding:
 
 
 @click.command()
-@click.option("--json", "as_json", is_flag=True, help="Answer with JSON.")
+@json_option
 def doctor(*, as_json: bool) -> None:
-    """Check Python, database, Redis, sandbox, telemetry, disk and the running processes."""
+    """Check this machine, and say what to do.
+
+    Looks at Python, disk, telemetry, sandbox, database, Redis and the running processes. Ends with 1 when something is bad.
+    """
     findings = list(examine())
     if as_json:
         click.echo(json.dumps([asdict(finding) for finding in findings], indent=2))

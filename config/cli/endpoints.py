@@ -6,8 +6,12 @@ import json
 from typing import Any
 
 import click
+import msgspec
 
-from config.cli.session import Session, cell, connected, pairs
+from config.cli.failures import Failure
+from config.cli.session import Session, cell, connected, limit_option, pairs
+from console import snippets
+from registry.signature import Feature
 
 reason_option = click.option("--reason", default="", help="Why; it stands in the ledger.")
 
@@ -32,10 +36,19 @@ def endpoints(session: Session) -> None:
 @click.argument("name")
 @click.option("--description", default="", help="What it answers.")
 @click.option("--sticky-on", default="", metavar="FEATURE", help="Callers with the same value meet the same slot.")
-@click.option("--log-policy", type=click.Choice(["durable", "fast", "sampled", "off"]), default="fast", show_default=True)
+@click.option(
+    "--log-policy",
+    type=click.Choice(["durable", "fast", "sampled", "off"]),
+    default="fast",
+    show_default=True,
+    help="How predictions are logged: before the answer, within 50 ms, a share of them, or not at all.",
+)
 @connected
 def create_endpoint(session: Session, name: str, description: str, sticky_on: str, log_policy: str) -> None:
-    """Create the endpoint NAME, with two empty slots, blue and green."""
+    """Create the endpoint NAME, with two empty slots.
+
+    An endpoint is an address that stays while versions change. Its slots are called blue and green.
+    """
     made = session.api.post("endpoints/", {"name": name, "description": description, "sticky_on": sticky_on, "log_policy": log_policy})
     session.show(made, f"{name} is there, and empty.")
     session.progress(f"Next:  signalbox deploy {name} MODEL VERSION")
@@ -47,7 +60,10 @@ def create_endpoint(session: Session, name: str, description: str, sticky_on: st
 @reason_option
 @connected
 def configure(session: Session, endpoint: str, settings: tuple[str, ...], reason: str) -> None:
-    """Change settings of ENDPOINT: signalbox configure churn-scorer log_policy=durable limits.max_rows=500 cache.ttl_s=60."""
+    """Change settings of ENDPOINT.
+
+    For example: signalbox configure churn-scorer log_policy=durable limits.max_rows=500 cache.ttl_s=60
+    """
     seen = session.api.get(f"endpoints/{endpoint}/")
     changes: dict[str, Any] = {}
     for name, text in pairs(settings, "NAME=VALUE").items():
@@ -73,20 +89,36 @@ def _value(text: str) -> Any:
 @click.argument("model")
 @click.argument("version", type=int)
 @click.option("--slot", default=None, help="By default the one that has no traffic.")
-@click.option("--build", "build_kind", default="onnx", show_default=True)
+@click.option("--build", "build_kind", default="onnx", show_default=True, help="The form of the version that is to answer.")
 @reason_option
 @connected
 def deploy(session: Session, /, *, endpoint: str, model: str, version: int, slot: str | None, build_kind: str, reason: str) -> None:
-    """Put VERSION of MODEL into a slot of ENDPOINT, warm, with no traffic (the very first gets all)."""
+    """Put VERSION of MODEL into a slot of ENDPOINT, warm.
+
+    Without traffic, but for the very first, which gets all of it.
+    """
     body = {"model": model, "version": version, "slot": slot, "build_kind": build_kind}
     after = _change(session, endpoint, "deploy", body, reason)
     shares = {slot["name"]: slot["weight"] for slot in after["slots"] if slot.get("version")}
+    if session.as_json:
+        return
     if len(shares) == 1:
-        session.progress(f"Next:  signalbox predict {endpoint} rows.json")
+        session.progress(f"Next:  signalbox predict {endpoint} rows.json{_curl(session, endpoint, model, version)}")
     elif after["loaded"]:
         live = after["live_slot"]
         other = next(name for name in shares if name != live)
         session.progress(f"Next:  signalbox split {endpoint} {live}=90 {other}=10   or   signalbox promote {endpoint}")
+
+
+def _curl(session: Session, endpoint: str, model: str, version: int) -> str:
+    """A request to paste, with a row of the version's sample; nothing with a key that may not see the version."""
+    try:
+        signature = session.api.get(f"models/{model}/versions/{version}/")["signature"]
+        url = session.api.predict_url()
+    except Failure:
+        return ""
+    row = snippets.example(msgspec.convert(signature["features"], tuple[Feature, ...]))
+    return f"   or paste\n{snippets.curl(url, endpoint, row, session.api.address.key_in_shell)}"
 
 
 @click.command()
@@ -95,7 +127,10 @@ def deploy(session: Session, /, *, endpoint: str, model: str, version: int, slot
 @reason_option
 @connected
 def split(session: Session, endpoint: str, weights: tuple[str, ...], reason: str) -> None:
-    """Share the traffic of ENDPOINT: signalbox split churn-scorer blue=90 green=10."""
+    """Share the traffic of ENDPOINT among its slots.
+
+    In whole percent, 100 in sum: signalbox split churn-scorer blue=90 green=10
+    """
     shares = pairs(weights, "SLOT=PERCENT")
     if not all(share.isdigit() for share in shares.values()):
         raise click.UsageError("Write whole percents, for example blue=90 green=10.")
@@ -108,7 +143,10 @@ def split(session: Session, endpoint: str, weights: tuple[str, ...], reason: str
 @reason_option
 @connected
 def promote(session: Session, endpoint: str, slot: str | None, reason: str) -> None:
-    """Give all traffic of ENDPOINT to the candidate; the replaced version stays warm."""
+    """Give all traffic of ENDPOINT to the candidate.
+
+    The candidate is the slot with a version that is not live. The replaced version stays warm.
+    """
     _change(session, endpoint, "promote", {"slot": slot}, reason)
     session.progress(f"Back:  signalbox rollback {endpoint}")
 
@@ -119,7 +157,10 @@ def promote(session: Session, endpoint: str, slot: str | None, reason: str) -> N
 @reason_option
 @connected
 def rollback(session: Session, endpoint: str, to_revision: int | None, reason: str) -> None:
-    """Apply an earlier state of ENDPOINT, at once and without checks."""
+    """Apply an earlier state of ENDPOINT, at once.
+
+    Nothing is checked. `signalbox ledger ENDPOINT` lists the states.
+    """
     _apply(session, endpoint, "roll-back", {"to_revision": to_revision, "reason": reason})
 
 
@@ -128,7 +169,10 @@ def rollback(session: Session, endpoint: str, to_revision: int | None, reason: s
 @reason_option
 @connected
 def unload(session: Session, endpoint: str, reason: str) -> None:
-    """Take ENDPOINT out of service: its callers get 503, its builds leave the memory."""
+    """Take ENDPOINT out of service.
+
+    Its callers get 503, and its builds leave the memory.
+    """
     _change(session, endpoint, "unload", {}, reason)
     session.progress(f"Back:  signalbox load {endpoint}")
 
@@ -138,16 +182,23 @@ def unload(session: Session, endpoint: str, reason: str) -> None:
 @reason_option
 @connected
 def load(session: Session, endpoint: str, reason: str) -> None:
-    """Put ENDPOINT back into service, with the slots and shares that it has."""
+    """Put ENDPOINT back into service.
+
+    With the slots and shares that it has.
+    """
     _change(session, endpoint, "load", {}, reason)
 
 
 @click.command()
 @click.argument("endpoint")
-@click.option("--limit", default=20, show_default=True)
+@limit_option
 @connected
 def ledger(session: Session, endpoint: str, limit: int) -> None:
-    """List what changed the answers of ENDPOINT, newest first."""
+    """List what changed the answers of ENDPOINT.
+
+    The newest first.
+    """
+    session.api.get(f"endpoints/{endpoint}/")  # says so when there is none; the ledger of none is just empty
     columns = {"revision": "REVISION", "at": "AT", "actor_name": "BY", "verb": "VERB", "summary": "WHAT", "reason": "WHY"}
     session.table(session.api.rows(f"endpoints/{endpoint}/ledger/", limit), columns, f"Nothing was changed at {endpoint} yet.")
 

@@ -45,7 +45,10 @@ def keys() -> None:
 @keys.command("list")
 @connected
 def list_keys(session: Session) -> None:
-    """List the keys; what they are is shown only once, when they are made."""
+    """List the keys.
+
+    The text of a key is shown only when it is made, never here.
+    """
     columns = {"id": "KEY", "name": "NAME", "scopes": "SCOPES", "endpoints": "ENDPOINTS", "limits": "LIMITS", "created_at": "CREATED", "revoked_at": "REVOKED"}
     session.table(session.api.rows("keys/", 500), columns, "No keys yet. Next:  signalbox keys create NAME --scope predict")
 
@@ -71,7 +74,10 @@ def create_key(session: Session, /, name: str, scopes: tuple[str, ...], endpoint
 @click.option("--reason", default="", help="Why; it stands in the audit log.")
 @connected
 def limit_key(session: Session, /, key_id: str, reason: str, **limits: float | None) -> None:
-    """Set limits of a key, 0 taking one away; those that are not named stay."""
+    """Set limits of a key.
+
+    0 takes one away; those that are not named stay.
+    """
     if not (given := _given(limits)):
         raise click.UsageError(f"Name a limit: {', '.join(option for option, *_ in _LIMITS)}.")
     after = session.api.patch(f"keys/{key_id}/", {"limits": given, "reason": reason})
@@ -82,7 +88,10 @@ def limit_key(session: Session, /, key_id: str, reason: str, **limits: float | N
 @key_argument
 @connected
 def key_usage(session: Session, key_id: str) -> None:
-    """Show what a key has used: today, in all, and on the last 30 days."""
+    """Show what a key has used.
+
+    Today, in all, and on the last 30 days, beside its budgets.
+    """
     used = session.api.get(f"keys/{key_id}/usage/")
     lines = [{"when": "today", **used["today"]}, {"when": "in all", **used["in_all"]}, *({"when": day["day"], **day} for day in used["days"])]
     if session.as_json:

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-import json
 import os
 
 import click
 
 from config.cli.api import Address
 from config.cli.failures import Failure
+from config.cli.session import json_option, show
 from config.up.lock import read_note
 from core.environment import environment
 
 
 @click.command("sign-in")
-@click.option("--json", "as_json", is_flag=True, help="Answer with JSON.")
+@json_option
 def sign_in(*, as_json: bool) -> None:
-    """Print a fresh link that signs the first admin in once, within 15 minutes."""
+    """Print a link that signs the first admin in, once.
+
+    It is good for 15 minutes. Only on the machine where Signalbox runs.
+    """
     if not read_note(environment().run_dir) and not environment().external_database_url:
         raise Failure("Signalbox is not running on this machine, so there is nothing to sign in to.", next_command="signalbox up")
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
@@ -26,4 +29,4 @@ def sign_in(*, as_json: bool) -> None:
     from config.up.people import sign_in_path
 
     url = Address.find().console_url + sign_in_path()
-    click.echo(json.dumps({"url": url}) if as_json else url)
+    show({"url": url}, url, as_json=as_json)

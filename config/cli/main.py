@@ -37,6 +37,7 @@ COMMANDS = {
     "outcomes": "predictions",
     "export-predictions": "predictions",
     "drift": "monitoring",
+    "performance": "monitoring",
     "alerts": "monitoring",
     "keys": "keys",
 }
@@ -60,6 +61,9 @@ class Commands(click.Group):
 @click.version_option(version(), prog_name="signalbox")
 def signalbox() -> None:
     """Register models, route traffic to them, and see what they do.
+
+    The first steps: up, and in another terminal register, create-endpoint, deploy, predict. Each command says what comes next, and
+    `signalbox COMMAND --help` what it takes.
 
     Exit codes: 0 done, 1 failed, 2 wrong usage, 3 refused by a check (nothing was changed).
     """

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import click
 
-from config.cli.session import Session, connected
+from config.cli.session import Session, connected, limit_option
 
 
 @click.command()
-@click.option("--limit", default=50, show_default=True, help="At most so many.")
+@limit_option
 @connected
 def models(session: Session, limit: int) -> None:
     """List the models."""
@@ -19,7 +19,7 @@ def models(session: Session, limit: int) -> None:
 
 @click.command()
 @click.argument("model")
-@click.option("--limit", default=50, show_default=True, help="At most so many.")
+@limit_option
 @connected
 def versions(session: Session, model: str, limit: int) -> None:
     """List the versions of MODEL, newest first."""

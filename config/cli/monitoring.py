@@ -1,29 +1,56 @@
-"""``signalbox drift`` and ``signalbox alerts``."""
+"""``signalbox drift``, ``signalbox performance`` and ``signalbox alerts``."""
 
 from __future__ import annotations
 
 import click
 
-from config.cli.session import Session, connected
+from config.cli.session import Session, connected, limit_option
 
 
 @click.command()
 @click.argument("endpoint")
-@click.option("--hours", default=24, show_default=True)
+@click.option("--hours", type=click.IntRange(1, 168), default=24, show_default=True, help="How far back.")
+@click.option("--version", type=int, help="Of this version; by default the live one.")
 @connected
-def drift(session: Session, endpoint: str, hours: int) -> None:
-    """Show how far the features of ENDPOINT have moved from the reference. LIMIT is the PSI from which on it is more than chance."""
-    grid = session.api.get(f"endpoints/{endpoint}/drift/", hours=hours)
+def drift(session: Session, endpoint: str, hours: int, version: int | None) -> None:
+    """Show how far the features of ENDPOINT have moved.
+
+    From the reference, which is the sample of the version if nobody chose another. PSI says how far; LIMIT is the PSI from which on it is
+    more than chance; IMPORTANCE is the feature's share in what the answers depend on.
+    """
+    grid = session.api.get(f"endpoints/{endpoint}/drift/", hours=hours, version=version)
     if session.as_json:
         session.show(grid, "")
         return
-    columns = {"feature": "FEATURE", "verdict": "VERDICT", "psi": "PSI", "limit": "LIMIT", "n": "ROWS", "importance": "IMPORTANCE", "text": "WHY"}
-    session.table(grid.get("rows", []), columns, f"No drift of {endpoint} is known yet: it needs traffic for some minutes.")
+    columns = {"feature": "FEATURE", "verdict": "VERDICT", "psi": "PSI", "limit": "LIMIT", "n": "ROWS", "importance": "IMPORTANCE"}
+    named = endpoint if version is None else f"{endpoint} version {version}"
+    if grid["rows"]:
+        session.progress(f"{grid['model']} version {grid['version']}: {grid['text']}")
+    session.table(grid["rows"], columns, f"No drift of {named} is known yet: it needs traffic for some minutes.")
 
 
 @click.command()
-@click.option("--state", type=click.Choice(["open", "acknowledged", "resolved"]), default=None)
-@click.option("--limit", default=50, show_default=True)
+@click.argument("endpoint")
+@click.option("--hours", type=click.IntRange(1, 8760), default=24, show_default=True, help="How far back.")
+@connected
+def performance(session: Session, endpoint: str, hours: int) -> None:
+    """Show how right the answers of ENDPOINT were.
+
+    One line per version, from the outcomes that came in. EXPECTED is what the version was registered with, else what its first windows reached.
+    """
+    found = session.api.get(f"endpoints/{endpoint}/performance/", hours=hours)
+    if session.as_json:
+        session.show(found, "")
+        return
+    columns = {"model": "MODEL", "version": "VERSION", "metric": "METRIC", "value": "VALUE", "baseline": "EXPECTED", "delay_s": "DELAY S", "text": "OUTCOMES"}
+    session.table(found["summary"], columns, f"{endpoint} answered nothing in the last {hours} hours.")
+    if found["summary"] and not any(row["n"] for row in found["summary"]):
+        session.progress("Next:  signalbox outcomes FILE.csv")
+
+
+@click.command()
+@click.option("--state", type=click.Choice(["open", "acknowledged", "resolved"]), default=None, help="Only those; by default all.")
+@limit_option
 @connected
 def alerts(session: Session, state: str | None, limit: int) -> None:
     """List the alerts, newest first."""

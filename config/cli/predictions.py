@@ -18,7 +18,10 @@ from config.cli.session import Session, connected
 @click.option("--row", "rows", multiple=True, metavar="JSON", help="One row, for example '{\"age\": 41}'; may be repeated.")
 @connected
 def predict(session: Session, endpoint: str, file: BinaryIO | None, rows: tuple[str, ...]) -> None:
-    """Ask ENDPOINT for predictions. FILE is a JSON list of rows, or a CSV with a header; - is the standard input."""
+    """Ask ENDPOINT for predictions.
+
+    FILE is a JSON list of rows, or a CSV with a header; - is the standard input.
+    """
     if bool(rows) == bool(file):
         raise click.UsageError("Give the rows: a FILE, or --row JSON.")
     content = file.read() if file else b""
@@ -40,7 +43,10 @@ def predict(session: Session, endpoint: str, file: BinaryIO | None, rows: tuple[
 @click.option("--value", help="What turned out to be true.")
 @connected
 def outcomes(session: Session, file: Path | None, prediction: str | None, value: str | None) -> None:
-    """Send what turned out to be true: a CSV FILE with prediction_id,value[,row], or one --prediction and --value."""
+    """Send what turned out to be true.
+
+    A CSV FILE with the columns prediction_id, value and, for requests of many rows, row; or one --prediction with its --value.
+    """
     if file is not None:
         sent = session.api.post("outcomes/", content=file.read_bytes(), headers={"Content-Type": "text/csv"})
     elif prediction and value is not None:
@@ -56,7 +62,7 @@ def outcomes(session: Session, file: Path | None, prediction: str | None, value:
 
 @click.command()
 @click.argument("endpoint")
-@click.option("--format", "form", type=click.Choice(["csv", "parquet"]), default="csv", show_default=True)
+@click.option("--format", "form", type=click.Choice(["csv", "parquet"]), default="csv", show_default=True, help="The form of the file.")
 @click.option("--from", "since", metavar="TIME", help="The first moment, as 2026-11-22T14:05Z; by default 24 hours before the last.")
 @click.option("--to", "until", metavar="TIME", help="The last moment; by default now.")
 @click.option("--slot", help="Only what this slot answered.")
@@ -64,7 +70,10 @@ def outcomes(session: Session, file: Path | None, prediction: str | None, value:
 @click.option("-o", "--output", type=click.Path(dir_okay=False, path_type=Path), required=True, help="The file to write; it must not exist.")
 @connected
 def export_predictions(session: Session, /, endpoint: str, form: str, output: Path, **filters: Any) -> None:
-    """Write the logged predictions of ENDPOINT to a file, oldest first, a million rows at most."""
+    """Write the logged predictions of ENDPOINT to a file.
+
+    The oldest first, a million rows at most; the answer says where to go on.
+    """
     partial = output.with_name(f"{output.name}.partial")
     if output.exists():
         raise click.UsageError(f"{output} exists already.")

@@ -26,14 +26,17 @@ File = click.Path(exists=True, dir_okay=False, path_type=Path)
 @click.option("--sample", type=File, help="Rows of training data, CSV, JSON or Parquet: types, bounds and the reference of drift come from it.")
 @click.option("--description", default="", help="What this version is.")
 @click.option("--metric", "metrics", multiple=True, metavar="NAME=NUMBER", help="For example accuracy=0.93; may be repeated.")
-@click.option("--tag", "tags", multiple=True, metavar="NAME=VALUE", help="May be repeated.")
-@click.option("--wait/--no-wait", default=True, help="Wait until the version is checked and ready.")
-@click.option("--timeout", "timeout_s", default=900, show_default=True, help="Seconds to wait.")
+@click.option("--tag", "tags", multiple=True, metavar="NAME=VALUE", help="For example team=growth; may be repeated.")
+@click.option("--wait/--no-wait", default=True, show_default=True, help="Wait until the version is checked and ready.")
+@click.option("--timeout", "timeout_s", default=900, show_default=True, metavar="SECONDS", help="How long to wait.")
 @connected
 def register(
     session: Session, /, *, file: Path, name: str, sample: Path | None, description: str, metrics: tuple[str, ...], tags: tuple[str, ...], **how: Any
 ) -> None:
-    """Register FILE as the next version of a model and check that it can be served."""
+    """Register FILE as the next version of a model.
+
+    It is opened in the sandbox alone, converted, and its answers are compared with those of the original on the rows of the sample.
+    """
     fields = {"description": description, "metrics": json.dumps(_numbers(metrics)), "tags": json.dumps(pairs(tags, "--tag"))}
     with ExitStack() as stack:
         files = {"file": (file.name, stack.enter_context(file.open("rb")))}
@@ -44,7 +47,7 @@ def register(
         session.progress(f"{name} version {version['number']}")
         version = watch(session, name, version["number"], how["timeout_s"])
     session.show(version, f"{name} version {version['number']} is {version['state']}.")
-    session.progress(f"Next:  signalbox deploy ENDPOINT {name} {version['number']}")
+    session.progress(f"Next:  signalbox deploy ENDPOINT {name} {version['number']}   (a new address: signalbox create-endpoint NAME)")
 
 
 def watch(session: Session, name: str, number: int, timeout_s: float) -> dict[str, Any]:

@@ -9,6 +9,7 @@ import time
 import click
 
 from config.cli.failures import Failure
+from config.cli.session import json_option, show
 from config.up.lock import read_note
 from config.up.supervisor import RESTART, run
 from core.environment import environment
@@ -18,13 +19,21 @@ _RESTARTED_WITHIN_S = 600
 
 @click.command()
 def up() -> None:
-    """Start everything on this machine; Ctrl-C stops it, the data stays."""
+    """Start everything on this machine.
+
+    Ctrl-C stops it; the data stays. SIGNALBOX_CONSOLE_PORT, SIGNALBOX_PREDICT_PORT and SIGNALBOX_VAR_DIR choose other ports and another folder;
+    docs/reference/settings.md has all settings.
+    """
     sys.exit(run(environment()))
 
 
 @click.command()
-def restart() -> None:
-    """Restart the processes one by one, say after an upgrade; no prediction is lost, the data servers stay."""
+@json_option
+def restart(*, as_json: bool) -> None:
+    """Restart the processes one by one.
+
+    Say after an upgrade. No prediction is lost; PostgreSQL and Redis stay.
+    """
     run_dir = environment().run_dir
     note = read_note(run_dir)
     if not note:
@@ -36,7 +45,8 @@ def restart() -> None:
         if now.get("restarts", 0) > note.get("restarts", 0):
             if now["restart_failure"]:
                 raise Failure(now["restart_failure"], next_command="signalbox doctor")
-            click.echo("Restarted: " + ", ".join(name for name, pid in now["processes"].items() if note["processes"].get(name) != pid))
+            names = [name for name, pid in now["processes"].items() if note["processes"].get(name) != pid]
+            show({"restarted": names}, f"Restarted: {', '.join(names)}", as_json=as_json)
             return
         time.sleep(0.2)
     raise Failure("The restart takes longer than ten minutes; look at the logs.", next_command="signalbox doctor")

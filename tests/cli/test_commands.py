@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -10,9 +11,12 @@ from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
+from click.testing import CliRunner, Result
 from sklearn.datasets import load_iris
 from sklearn.linear_model import LogisticRegression
 
+from config.cli.api import Address, Api
+from config.cli.main import signalbox
 from tests.product import Product, run_command
 
 
@@ -81,6 +85,7 @@ def test_walks_a_version_into_traffic_and_back(product: Product, iris: Path) -> 
     sent = product.command("outcomes", "--prediction", answer["prediction_id"], "--value", "0")
     assert sent.returncode == 0, sent.stderr
     assert sent.stdout.startswith("1 accepted")
+    _sees_performance_and_drift(product, name, answer["version"])
     unknown = product.command("outcomes", "--prediction", answer["prediction_id"], "--value", "rose")
     assert (unknown.returncode, unknown.stdout) == (3, "0 accepted, 0 wait for their prediction, 1 refused\n")
     assert unknown.stderr.startswith("  outcome 0: ")
@@ -92,6 +97,25 @@ def test_walks_a_version_into_traffic_and_back(product: Product, iris: Path) -> 
     assert product.command("export-predictions", name, "-o", str(file)).returncode == 2
 
 
+def _sees_performance_and_drift(product: Product, name: str, version: int) -> None:
+    Api(Address(product.console_url, product.predict_url, product.admin_key)).post(f"endpoints/{name}/evaluate/")
+    (measured,) = json.loads(_in_process(product, "performance", name, "--json").stdout)["summary"]
+    assert (measured["version"], measured["metric"], measured["value"], measured["n"]) == (version, "accuracy", 1.0, 1)
+    heading, line = _in_process(product, "performance", name, "--hours", "1").stdout.splitlines()
+    assert heading.split() == ["MODEL", "VERSION", "METRIC", "VALUE", "EXPECTED", "DELAY", "S", "OUTCOMES"]
+    assert line.split()[:5] == ["cli-iris", str(version), "accuracy", "1", "-"]
+    seen = _in_process(product, "drift", name, "--version", str(version))
+    assert seen.stderr.startswith(f"cli-iris version {version}: Not enough data: 2 of 500 rows.")
+    assert seen.stdout.startswith("FEATURE")
+    assert _in_process(product, "drift", name, "--version", "9").stderr.startswith(f"No drift of {name} version 9 is known yet")
+
+
+def _in_process(product: Product, *arguments: str) -> Result:
+    """Run a command that needs nothing of the machine where Signalbox runs; quicker than a process of its own."""
+    where = ("--url", product.console_url, "--predict-url", product.predict_url, "--key", product.admin_key)
+    return CliRunner().invoke(signalbox, [*arguments, *where])
+
+
 def test_lists_models_and_versions(product: Product, iris: Path) -> None:
     assert [row["number"] for row in _json(product, "versions", "cli-iris")] == [2, 1]
     assert "cli-iris" in product.command("models").stdout
@@ -100,15 +124,41 @@ def test_lists_models_and_versions(product: Product, iris: Path) -> None:
 def test_reads_rows_as_csv_by_the_signature_and_says_what_is_no_file_of_rows(product: Product, iris: Path, tmp_path: Path) -> None:
     name, table = "cli-csv", "petal length (cm),sepal length (cm),sepal width (cm),petal width (cm)\n1.4,5.1,3.5,0.2\n1.4,4.9,3,0.2\n"
     product.command("create-endpoint", name)
-    assert product.command("deploy", name, "cli-iris", "1").stderr == f"Next:  signalbox predict {name} rows.json\n"
+    told = product.command("deploy", name, "cli-iris", "1").stderr
+    assert told.startswith(f"Next:  signalbox predict {name} rows.json   or paste\ncurl {product.predict_url}/v2/models/{name}/predict")
+    assert product.admin_key not in told
     (tmp_path / "two.csv").write_text(table)
     named = _json(product, "predict", name, str(iris / "two.json"))["predictions"]
+    pasted = subprocess.run(["bash", "-c", told.partition("paste")[2]], capture_output=True, timeout=30, check=True)
+    assert json.loads(pasted.stdout)["predictions"] == named[:1]
     assert _json(product, "predict", name, str(tmp_path / "two.csv"))["predictions"] == named
     wrong = product.command("predict", name, str(iris / "1.joblib"))
     assert (wrong.returncode, wrong.stderr.startswith("Error: The body is not CSV in UTF-8")) == (1, True)
     (tmp_path / "half.json").write_text('{"rows": [')
     half = product.command("predict", name, str(tmp_path / "half.json"))
     assert (half.returncode, "Error: FILE is not JSON" in half.stderr) == (2, True)
+
+
+def test_says_where_the_missing_thing_is_listed(product: Product, iris: Path) -> None:
+    _in_process(product, "create-endpoint", "cli-lists")
+    wanted = {
+        ("ledger", "cli-nothing"): "signalbox endpoints   or   signalbox create-endpoint NAME",
+        ("versions", "cli-nothing"): "signalbox models",
+        ("deploy", "cli-lists", "cli-iris", "9"): "signalbox models   or   signalbox versions MODEL",
+        ("predict", "cli-nothing", "--row", "{}"): "signalbox endpoints   or   signalbox create-endpoint NAME",
+    }
+    for command, following in wanted.items():
+        failed = _in_process(product, *command)
+        assert (failed.exit_code, failed.stderr.splitlines()[1]) == (1, f"Next:  {following}")
+    assert _in_process(product, "models", "--limit", "0").exit_code == 2
+
+
+def test_tells_whether_the_demo_can_start_and_stops_it(product: Product, tmp_path: Path) -> None:
+    assert _json(product, "demo", "stop") == {"demo": "stops"}
+    failed = product.command("demo", "start", SIGNALBOX_DEMO="1")
+    assert (failed.returncode, failed.stderr.splitlines()[1]) == (1, "Next:  SIGNALBOX_DEMO=1 signalbox up")
+    waits = run_command(tmp_path / "var", "demo", "start", "--json")
+    assert (waits.returncode, json.loads(waits.stdout)) == (0, {"demo": "waits", "next": "SIGNALBOX_DEMO=1 signalbox up"})
 
 
 def test_a_refused_file_ends_with_code_3_and_says_why(product: Product, tmp_path: Path) -> None:

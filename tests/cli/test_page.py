@@ -1,8 +1,12 @@
-"""``docs/reference/cli.md`` names every command, and no other."""
+"""``docs/reference/cli.md`` names every command, and no other; and ``--help`` says of each what it is, and of each option."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+
+import click
+from click.testing import CliRunner
 
 from config.cli.main import COMMANDS, signalbox
 from core.environment import ROOT
@@ -16,3 +20,31 @@ def test_every_command_is_documented_and_explains_itself() -> None:
             command = signalbox.get_command(context, name)
             assert command is not None
             assert command.help
+
+
+def test_the_list_of_commands_has_a_whole_sentence_for_each() -> None:
+    for group in ("", "demo", "keys"):
+        lines = CliRunner().invoke(signalbox, [*group.split(), "--help"], terminal_width=80).output.partition("Commands:\n")[2].splitlines()
+        assert lines
+        assert [line for line in lines if line.endswith("...") or not line.endswith(".")] == []
+
+
+def test_every_option_says_what_it_is_and_every_answer_comes_as_json_too() -> None:
+    silent, without_json = [], []
+    for path, command in every_command(signalbox, ""):
+        options = [parameter for parameter in command.params if isinstance(parameter, click.Option)]
+        silent += [f"{path} {option.opts[0]}" for option in options if not option.help]
+        without_json += [path] if "--json" not in {name for option in options for name in option.opts} else []
+    assert silent == []
+    assert without_json == ["up"]
+
+
+def every_command(group: click.Group, path: str) -> Iterator[tuple[str, click.Command]]:
+    with click.Context(group) as context:
+        for name in group.list_commands(context):
+            command = group.get_command(context, name)
+            assert command is not None
+            if isinstance(command, click.Group):
+                yield from every_command(command, f"{path}{name} ")
+            else:
+                yield f"{path}{name}", command
