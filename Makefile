@@ -67,6 +67,7 @@ lint: setup-dev
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(if $(TEMPLATES),$(BIN)/djade --check --target-version 5.2 $(TEMPLATES))
+	@deploy/check-lengths
 	@deploy/check-project
 	@deploy/audit-packages
 
