@@ -17,7 +17,7 @@ _servers: list[Server] = []
 
 def _start() -> None:
     """The first process starts Postgres; a worker of pytest-xdist inherits the environment and finds it running."""
-    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+    os.environ["ORT_DISABLE_TELEMETRY"] = "1"
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     worker = os.environ.get("PYTEST_XDIST_WORKER", "main")
     if _FOLDER not in os.environ or worker == "main":

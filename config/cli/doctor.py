@@ -6,9 +6,13 @@ import json
 import os
 import platform
 import shutil
+import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
+from importlib import metadata
+from pathlib import Path
 from typing import Literal
 
 import click
@@ -23,7 +27,7 @@ from config.cli.session import json_option
 from config.up.lock import read_note
 from core.embedded import postgres
 from core.embedded import redis as embedded_redis
-from core.environment import environment
+from core.environment import ROOT, environment
 from core.errors import SignalboxError
 
 FREE_BYTES_WANTED = 2 * 2**30
@@ -91,8 +95,16 @@ def _disk() -> Finding:
 
 
 def _telemetry() -> Finding:
-    off = os.environ.get("ORT_DISABLE_TELEMETRY") == "1"
-    return Finding("telemetry", "good" if off else "bad", "off (ONNX Runtime)" if off else "ONNX Runtime would send telemetry: set ORT_DISABLE_TELEMETRY=1.")
+    """Load ONNX Runtime as the data plane does, with an empty home: one that sends telemetry first writes down who it is."""
+    with tempfile.TemporaryDirectory() as home:
+        environ = {**os.environ, "HOME": home, "PYTHONPATH": str(ROOT)}
+        done = subprocess.run([sys.executable, "-c", "import serving.runtimes.onnx"], env=environ, cwd=home, capture_output=True, timeout=60, check=False)
+        written = any(Path(home).iterdir())
+    name = f"ONNX Runtime {metadata.version('onnxruntime')}"
+    if done.returncode:
+        return Finding("telemetry", "bad", f"{name} cannot be loaded. Install the packages again: make clean && make setup")
+    text = f"{name} sends telemetry although it is told not to. Install the version of requirements/runtime.txt: make clean && make setup"
+    return Finding("telemetry", "bad", text) if written else Finding("telemetry", "good", f"off ({name} wrote nothing when it was loaded)")
 
 
 def _sandbox() -> Finding:

@@ -71,7 +71,6 @@ def signalbox() -> None:
 
 def main() -> None:
     """Run the command line; an error of ours is shown as text, never as a traceback."""
-    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     try:
         signalbox.main(prog_name="signalbox", color=False if "NO_COLOR" in os.environ else None)
     except SignalboxError as error:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # before the import, for whoever starts this by hand
 
 _EMPTY = {1: np.float32, 7: np.int64, 11: np.float64, 6: np.int32, 9: np.bool_, 8: object}
 _TIMING_S = 0.6

@@ -6,7 +6,6 @@ import argparse
 import os
 import socket
 
-os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 # pyarrow's own allocator keeps what it once had; the system's is as fast for the log and gives it back.
 os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")
 

@@ -7,7 +7,7 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # later is too late: the import itself sends
 
 import msgspec
 import numpy as np
