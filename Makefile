@@ -13,7 +13,7 @@ up: setup  ## Run the product with its demo.
 	@exec $(BIN)/signalbox up
 
 demo: setup  ## The same, with the demo started again if it was stopped.
-	@$(BIN)/signalbox demo start && SIGNALBOX_DEMO=1 exec $(BIN)/signalbox up
+	@$(BIN)/signalbox demo start && SIGNALBOX_DEMO=1 exec $(BIN)/signalbox up --unless-running
 
 setup:  ## Install what `up` needs.
 	@$(LOCKED) $(MAKE) --no-print-directory _runtime
@@ -43,10 +43,11 @@ _dev: .venv/.dev .venv/bin/signalbox node_modules/.ready
 	@$(UV) -r requirements/dev.txt
 	@touch $@ .venv/.runtime
 
-# The project itself: a path entry and a command, without a build.
+# The project itself: a path entry and a command, without a build. A folder's name may have a space,
+# which no #! line takes; -P keeps the modules of whatever folder one is in out of the way.
 .venv/bin/signalbox: .venv/bin/uv
 	@$(BIN)/python -c 'import pathlib, sysconfig; pathlib.Path(sysconfig.get_path("purelib"), "signalbox.pth").write_text("$(CURDIR)\n")'
-	@printf '#!%s\nfrom config.cli.main import main\n\nmain()\n' '$(CURDIR)/$(BIN)/python' > $@
+	@printf '#!/bin/sh\nexec "%s" -P -m config.cli.main "$$@"\n' '$(CURDIR)/$(BIN)/python' > $@
 	@chmod +x $@
 
 # The system's npm if it reads today's lock files, else the one of a Python package.

@@ -18,13 +18,15 @@ _RESTARTED_WITHIN_S = 600
 
 
 @click.command()
-def up() -> None:
+@click.option("--unless-running", is_flag=True, help="Do nothing if it runs already.")
+def up(*, unless_running: bool) -> None:
     """Start everything on this machine.
 
     Ctrl-C stops it; the data stays. SIGNALBOX_CONSOLE_PORT, SIGNALBOX_PREDICT_PORT and SIGNALBOX_VAR_DIR choose other ports and another folder;
     docs/reference/settings.md has all settings.
     """
-    sys.exit(run(environment()))
+    if not (unless_running and read_note(environment().run_dir)):
+        sys.exit(run(environment()))
 
 
 @click.command()

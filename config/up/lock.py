@@ -34,16 +34,24 @@ def write_note(run_dir: Path, **facts: Any) -> None:
 
 
 def read_note(run_dir: Path) -> dict[str, Any]:
-    """Give what the running supervisor wrote, or nothing when none runs."""
+    """Give what the running supervisor wrote, or nothing when none runs: one that was killed leaves its note."""
     try:
         note: dict[str, Any] = json.loads((run_dir / _NOTE).read_text())
     except (OSError, ValueError):
         return {}
-    return note
+    return note if _holds(note["pid"], run_dir / _LOCK) else {}
 
 
 def remove_note(run_dir: Path) -> None:
     (run_dir / _NOTE).unlink(missing_ok=True)
+
+
+def _holds(pid: int, lock: Path) -> bool:
+    """Tell by its open files whether the process has the lock; its number alone may be another process's by now."""
+    try:
+        return any(opened.resolve() == lock.resolve() for opened in Path(f"/proc/{pid}/fd").iterdir())
+    except OSError:
+        return False
 
 
 def _who_runs(run_dir: Path) -> str:

@@ -68,6 +68,8 @@ def test_refuses_to_start_twice_and_says_where_it_runs(product: Product) -> None
     assert second.returncode == 1
     assert f"already running at {product.console_url}" in second.stderr
     assert second.stdout == ""
+    asked_politely = product.command("up", "--unless-running")
+    assert (asked_politely.returncode, asked_politely.stdout, asked_politely.stderr) == (0, "", "")
     assert httpx.get(f"{product.predict_url}/v2/health/ready", trust_env=False).status_code == 200
 
 
@@ -112,6 +114,10 @@ def test_stops_within_ten_seconds_and_leaves_no_process_even_when_killed(tmp_pat
     second.process.kill()
     second.process.wait()
     assert wait_until_gone(var_dir, 10) == {}
+    assert (second.run_dir / "up.json").exists()
+    restart = run_command(var_dir, "restart")
+    assert (restart.returncode, "Signalbox is not running on this machine" in restart.stderr) == (1, True)
+    assert run_command(var_dir, "demo", "start", SIGNALBOX_DEMO="1").stdout == "The demo starts with: signalbox up\n"
     third = start_product(var_dir)
     assert third.admin_key == first.admin_key
     assert third.stop() == 0
