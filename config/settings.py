@@ -13,7 +13,7 @@ ENVIRONMENT = environment()
 
 SECRET_KEY = ENVIRONMENT.session_secret
 DEBUG = ENVIRONMENT.debug
-ALLOWED_HOSTS = [host.strip() for host in ENVIRONMENT.allowed_hosts.split(",") if host.strip()]
+ALLOWED_HOSTS = ENVIRONMENT.console_hosts
 CSRF_TRUSTED_ORIGINS = [ENVIRONMENT.public_console_url] if ENVIRONMENT.public_console_url else []
 ROOT_URLCONF = "config.urls"
 WSGI_APPLICATION = "config.wsgi.application"

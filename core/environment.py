@@ -40,7 +40,9 @@ class Environment(BaseSettings):
     grpc_message_bytes: int = Field(default=64 * 2**20, ge=2**16, le=2**30, description="The largest gRPC message that is read, unpacked.")
     public_console_url: str = Field(default="", description="The console's address as people see it, behind a proxy.")
     public_predict_url: str = Field(default="", description="The data plane's address as clients see it, behind a proxy.")
-    allowed_hosts: str = Field(default="127.0.0.1,localhost,[::1]", description="Comma-separated host names that the console answers to.")
+    allowed_hosts: str = Field(
+        default="127.0.0.1,localhost,[::1]", description="Comma-separated host names that the console answers to, besides its own address."
+    )
     https: bool = Field(default=False, description="The console is reached over HTTPS: secure cookies and HSTS.")
     dataplane_processes: int = Field(default=2, ge=1, le=256, description="Data-plane processes, one per core.")
     build_memory_bytes: int = Field(default=0, ge=0, description="Memory for loaded builds, all data-plane processes together; 0: half of the machine's.")
@@ -103,21 +105,50 @@ class Environment(BaseSettings):
 
     @property
     def console_url(self) -> str:
-        return self.public_console_url or f"http://{self.host}:{self.console_port}"
+        return self.public_console_url or self.local_console_url
 
     @property
     def predict_url(self) -> str:
-        return self.public_predict_url or f"http://{self.host}:{self.predict_port}"
+        return self.public_predict_url or self.local_predict_url
+
+    @property
+    def local_console_url(self) -> str:
+        return f"http://{address(self.local_host, self.console_port)}"
+
+    @property
+    def local_predict_url(self) -> str:
+        return f"http://{address(self.local_host, self.predict_port)}"
 
     @property
     def grpc_address(self) -> str:
         """Where gRPC clients find the predictions: host and port, no scheme."""
-        return f"{self.host}:{self.grpc_port}"
+        return address(self.local_host, self.grpc_port)
+
+    @property
+    def local_host(self) -> str:
+        """What this machine calls its own processes by: they may listen on every address, but nobody can call them there."""
+        return {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.host, self.host)  # noqa: S104  # compared, not bound
+
+    @property
+    def console_hosts(self) -> list[str]:
+        """The names that the console answers to: those of the setting, and its own address."""
+        names = [name.strip() for name in self.allowed_hosts.split(",") if name.strip()]
+        return list(dict.fromkeys([*names, bracketed(self.local_host)]))
 
     @cached_property
     def session_secret(self) -> str:
         """The secret key; made once and kept readable by the owner alone."""
         return self.secret_key or _kept_secret(self.var_dir / "secret_key")
+
+
+def address(host: str, port: int) -> str:
+    """Give ``host:port`` as URLs and gRPC have it."""
+    return f"{bracketed(host)}:{port}"
+
+
+def bracketed(host: str) -> str:
+    """Give the host as it stands before a port: an IPv6 address has colons of its own."""
+    return f"[{host}]" if ":" in host else host
 
 
 def _kept_secret(path: Path) -> str:

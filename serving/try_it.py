@@ -44,7 +44,7 @@ def ask(*, actor: Actor, endpoint: str, rows: Sequence[dict[str, Any]], slot: st
     """
     require(actor, Right.PREDICT, f"endpoint:{endpoint}")
     version = f"/versions/{_version_in(endpoint, slot)}" if slot else ""
-    url = f"{_address()}/v2/models/{endpoint}{version}/predict"
+    url = f"{settings.ENVIRONMENT.predict_url}/v2/models/{endpoint}{version}/predict"
     begun = time.perf_counter()
     response = _send(url, {"rows": list(rows)})
     took_ms = (time.perf_counter() - begun) * 1000
@@ -65,11 +65,6 @@ def _version_in(endpoint: str, slot: str) -> int:
     if version is None:
         raise NotFound(f"There is no version in the slot {slot} of {endpoint}. Deploy one to it first.")
     return version
-
-
-def _address() -> str:
-    """A process listens on 0.0.0.0, but cannot be called there."""
-    return str(settings.ENVIRONMENT.predict_url).replace("//0.0.0.0", "//127.0.0.1")
 
 
 def _send(url: str, body: dict[str, Any]) -> httpx.Response:

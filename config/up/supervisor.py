@@ -159,7 +159,7 @@ class Supervisor:
         answering = [self._add(one) for one in grpc]
         workers = [self._add(one) for one in part.workers(self.environment)]
         self._add(part.beat(self.environment))
-        predictions = answers(f"{self._local(self.environment.predict_port)}/v2/health/ready", 299)
+        predictions = answers(f"{self.environment.local_predict_url}/v2/health/ready", 299)
         waits = [self._wait(worker, worker.name, says(self._log(worker.name), "ready.", sizes[worker.name])) for worker in workers]
         waits += [self._wait(one, one.name, says(self._log(one.name), ANSWERING, sizes[one.name])) for one in answering[:1]]
         await asyncio.gather(self._wait(planes[0], "predictions", predictions), *waits)
@@ -169,7 +169,7 @@ class Supervisor:
         await self._prepare("static")
         await self._tables.wait()
         console = self._add(part.console(self._console_fd))
-        await self._wait(console, "console", answers(f"{self._local(self.environment.console_port)}/sign-in/", 499))
+        await self._wait(console, "console", answers(f"{self.environment.local_console_url}/sign-in/", 499))
 
     async def _wait(self, keeper: Keeper, title: str, check: Check) -> None:
         began = time.monotonic()
@@ -249,7 +249,7 @@ class Supervisor:
             self._write_note()
 
     def _write_note(self) -> None:
-        urls = {"console_url": self._local(self.environment.console_port), "predict_url": self._local(self.environment.predict_port)}
+        urls = {"console_url": self.environment.local_console_url, "predict_url": self.environment.local_predict_url}
         if self.environment.grpc_port:
             urls["grpc_address"] = self.environment.grpc_address
         lock.write_note(
@@ -261,10 +261,6 @@ class Supervisor:
             var_dir=str(self.environment.var_dir.resolve()),
             processes={k.name: k.pid for k in self._keepers},
         )
-
-    def _local(self, port: int) -> str:
-        host = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(self.environment.host, self.environment.host)  # noqa: S104  # compared, not bound
-        return f"http://{host}:{port}"
 
     def _log(self, name: str) -> Path:
         return self.log_dir / f"{name}.log"

@@ -75,8 +75,7 @@ async def _asked(headers: Mapping[bytes, bytes], name: str, verb: str) -> int:
 async def _answer(client: httpx.AsyncClient, path: str, bearer: bytes) -> httpx.Response:
     """Ask this machine's console; only where none listens, the one at the public address."""
     settings = environment()
-    # A console that listens on every address of this machine answers on the loopback one.
-    local = f"http://{settings.host}:{settings.console_port}".replace("//0.0.0.0:", "//127.0.0.1:").replace("//[::]:", "//[::1]:")
+    local = settings.local_console_url
     body = {"reason": "Asked for by the protocol's repository call."}
     headers = {b"Authorization": bearer}
     public = settings.public_console_url.rstrip("/")

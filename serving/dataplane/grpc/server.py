@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import grpc
 
-from core.environment import Environment
+from core.environment import Environment, address
 from serving.dataplane.engine import Engine
 from serving.dataplane.grpc import health, packed, service
 from serving.dataplane.grpc.health import Health
@@ -73,5 +73,5 @@ def _server(options: Options, message_bytes: int) -> grpc.aio.Server:
             packed.SERVER_OPTION,
         ]
     )
-    server.add_insecure_port(f"{options.host}:{options.port}")
+    server.add_insecure_port(address(options.host, options.port))
     return server
