@@ -52,14 +52,18 @@ class Product:
 def start_product(var_dir: Path, **environ: str) -> Product:
     """Start the product without its demo and return once it has printed its block."""
     log = var_dir.with_name(f"{var_dir.name}-up.log")
-    with log.open("w") as errors:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "config.cli.main", "up"], cwd=ROOT, env=_environ(var_dir, environ), stdout=subprocess.PIPE, stderr=errors, text=True
-        )
+    process = begin_product(var_dir, log, **environ)
     block = _read_block(process, log)
     run_dir = Environment(var_dir=var_dir).run_dir
     note = json.loads((run_dir / "up.json").read_text())
     return Product(process, var_dir, run_dir, note["console_url"], note["predict_url"], (var_dir / "cli.key").read_text(), block)
+
+
+def begin_product(var_dir: Path, log: Path, **environ: str) -> subprocess.Popen[str]:
+    """Start the product and return at once; its progress goes to ``log``."""
+    command = [sys.executable, "-m", "config.cli.main", "up"]
+    with log.open("w") as errors:
+        return subprocess.Popen(command, cwd=ROOT, env=_environ(var_dir, environ), stdout=subprocess.PIPE, stderr=errors, text=True)
 
 
 def run_command(var_dir: Path, *arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:

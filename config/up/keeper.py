@@ -25,17 +25,26 @@ _STEP_S = 0.05
 
 Check = Callable[[], Awaitable[bool]]
 Launch = Callable[[], subprocess.Popen[bytes]]
+Settle = Callable[[], Awaitable[None]]
+
+
+async def _at_once() -> None:
+    """Most processes are not waited for here."""
 
 
 class Keeper:
-    """One process by name. ``launch`` must be called in the main thread: the kernel ties the child to that thread."""
+    """One process by name. ``launch`` must be called in the main thread: the kernel ties the child to that thread.
 
-    def __init__(self, name: str, launch: Launch, stage: int, stop_signal: signal.Signals = signal.SIGTERM) -> None:
+    ``settle`` waits until what was launched answers; what does not is started again.
+    """
+
+    def __init__(self, name: str, launch: Launch, stage: int, stop_signal: signal.Signals = signal.SIGTERM, settle: Settle = _at_once) -> None:
         self.name = name
         self.stage = stage
         self.ends = 0
         self.on_started_again: Callable[[], None] = lambda: None
         self._launch = launch
+        self._settle = settle
         self._stop_signal = stop_signal
         self._process: subprocess.Popen[bytes] | None = None
         self._next: subprocess.Popen[bytes] | None = None
@@ -48,6 +57,12 @@ class Keeper:
     def start(self) -> None:
         """Start it now; a failure of this first start is the caller's to handle."""
         self._process = self._launch()
+        self._task = asyncio.create_task(self._keep(), name=f"keep {self.name}")
+
+    async def start_settled(self) -> None:
+        """Start it, and return once it answers; a failure of this first start is the caller's to handle."""
+        self._process = self._launch()
+        await self._settle()
         self._task = asyncio.create_task(self._keep(), name=f"keep {self.name}")
 
     async def stop(self, timeout_s: float) -> None:
@@ -103,17 +118,18 @@ class Keeper:
                 pause_s = FIRST_PAUSE_S
             await asyncio.sleep(pause_s)
             pause_s = min(LONGEST_PAUSE_S, pause_s * 2)
-            self._process = self._started_again()
+            await self._start_again()
             self.on_started_again()
 
-    def _started_again(self) -> subprocess.Popen[bytes] | None:
+    async def _start_again(self) -> None:
+        self._process = None
         try:
-            return self._launch()
+            self._process = self._launch()
+            await self._settle()
         except (SignalboxError, OSError) as error:
             logger.warning("%s did not start: %s", self.name, error)
         except Exception:  # whatever it is: without its keeper the process would stay away for good
             logger.exception("%s did not start.", self.name)
-        return None
 
 
 def _end_group(process: subprocess.Popen[bytes]) -> None:

@@ -20,6 +20,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 
 from config.up import lock, logs, part, sockets
 from config.up.keeper import Check, Keeper, described, ended
+from config.up.own_servers import ask_postgres, ask_redis
 from config.up.ready import ANSWERING, answers, says, wait_for
 from config.up.report import Started, block
 from config.up.restart import roll
@@ -53,8 +54,8 @@ def run(environment: Environment) -> int:
             lock.remove_note(run_dir)
 
 
-class StartServer(Protocol):
-    """``core.embedded.postgres.start`` and its sister."""
+class LaunchServer(Protocol):
+    """``core.embedded.postgres.launch`` and its sister."""
 
     def __call__(self, *, var_dir: Path, run_dir: Path) -> Server: ...
 
@@ -128,7 +129,7 @@ class Supervisor:
 
     async def _start(self) -> Started:
         began = time.monotonic()
-        self._start_servers()
+        await self._start_servers()
         database_s = time.monotonic() - began
         self._tell(f"database ready, {database_s:.1f} s")
         # Compressing the static files takes seconds the first time, and only the console needs them.
@@ -141,12 +142,16 @@ class Supervisor:
             sign_in_url=self.environment.console_url + answer["sign_in_path"],
         )
 
-    def _start_servers(self) -> None:
+    async def _start_servers(self) -> None:
         self._tell("starting the database")
-        if not self.environment.external_database_url:
-            self._add_server("postgres", postgres.start, part.STAGE_POSTGRES, signal.SIGINT)
-        if not self.environment.external_redis_url:
-            self._add_server("redis", redis.start, part.STAGE_REDIS, signal.SIGTERM)
+        if url := self.environment.external_database_url:
+            await asyncio.to_thread(ask_postgres, url)
+        else:
+            await self._add_server("postgres", postgres.launch, part.STAGE_POSTGRES, signal.SIGINT)
+        if url := self.environment.external_redis_url:
+            await asyncio.to_thread(ask_redis, url)
+        else:
+            await self._add_server("redis", redis.launch, part.STAGE_REDIS, signal.SIGTERM)
 
     async def _start_behind(self) -> dict[str, Any]:
         """Make the tables, then start what needs no static files; gives the answer of the first step."""
@@ -203,19 +208,28 @@ class Supervisor:
             self._demo = None
 
     def _add(self, one: part.Part) -> Keeper:
-        return self._keep(Keeper(one.name, lambda: self._launch(one), one.stage, one.stop_signal))
-
-    def _add_server(self, name: str, start: StartServer, stage: int, stop_signal: signal.Signals) -> Keeper:
-        def launch() -> subprocess.Popen[bytes]:
-            return start(var_dir=self.environment.var_dir, run_dir=self.environment.run_dir).process
-
-        return self._keep(Keeper(name, launch, stage, stop_signal))
-
-    def _keep(self, keeper: Keeper) -> Keeper:
+        keeper = Keeper(one.name, lambda: self._launch(one), one.stage, one.stop_signal)
         keeper.on_started_again = self._note_again
         keeper.start()
         self._keepers.append(keeper)
         return keeper
+
+    async def _add_server(self, name: str, launch_server: LaunchServer, stage: int, stop_signal: signal.Signals) -> None:
+        """Start an embedded server and return once it answers; from its launch on it is ended with the others."""
+        server: Server
+
+        def launch() -> subprocess.Popen[bytes]:
+            nonlocal server
+            server = launch_server(var_dir=self.environment.var_dir, run_dir=self.environment.run_dir)
+            return server.process
+
+        async def settle() -> None:
+            await server.settle()
+
+        keeper = Keeper(name, launch, stage, stop_signal, settle)
+        keeper.on_started_again = self._note_again
+        self._keepers.append(keeper)
+        await keeper.start_settled()
 
     def _launch(self, one: part.Part) -> subprocess.Popen[bytes]:
         with logs.open_log(self.log_dir, one.name) as output:

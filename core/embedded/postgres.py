@@ -10,10 +10,11 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import psycopg
+from psycopg.pq import PGconn, Ping
 
 from core.embedded.account import Account, give, is_reachable, service_account
 from core.embedded.child import start as start_child
-from core.embedded.server import Server, last_lines
+from core.embedded.server import Answer, Server, last_lines
 from core.errors import Unavailable
 
 NAME = "signalbox"
@@ -46,9 +47,14 @@ def binary(name: str) -> Path:
 
 
 def start(*, var_dir: Path, run_dir: Path, durable: bool = True) -> Server:
-    """Start the server on ``var_dir/postgres`` and return when it answers; ``durable=False`` is for tests.
+    """Start the server like ``launch`` and return when it answers. Raises Unavailable with the end of its log."""
+    return launch(var_dir=var_dir, run_dir=run_dir, durable=durable).wait()
 
-    Raises Unavailable with the end of its log. Whoever calls must hold the lock of ``var_dir``.
+
+def launch(*, var_dir: Path, run_dir: Path, durable: bool = True) -> Server:
+    """Start the server on ``var_dir/postgres``, without waiting until it answers; ``durable=False`` is for tests.
+
+    Whoever calls must hold the lock of ``var_dir``.
     """
     data = var_dir.resolve() / "postgres"
     account = service_account(data)
@@ -66,9 +72,7 @@ def start(*, var_dir: Path, run_dir: Path, durable: bool = True) -> Server:
         process = start_child(
             command, output=output, account=account, through_closed_folders=_needs_override(account, data, run_dir), death_signal=signal.SIGINT, cwd=Path("/")
         )
-    server = Server("PostgreSQL", process, log, stop_signal=signal.SIGINT).wait_until(lambda: _answers(run_dir))
-    _make_database(run_dir)
-    return server
+    return Server("PostgreSQL", process, log, stop_signal=signal.SIGINT, ask=lambda: _answer(run_dir))
 
 
 def _make_cluster(data: Path, account: Account | None, log: Path) -> None:
@@ -107,14 +111,18 @@ def _make_database(run_dir: Path) -> None:
             connection.execute(f"CREATE DATABASE {NAME} OWNER {NAME}")
 
 
-def _answers(run_dir: Path) -> bool:
-    if not (run_dir / ".s.PGSQL.5432").exists():
-        return False
+def _answer(run_dir: Path) -> Answer:
+    """Ask it, and make the database once it is ready."""
+    said = PGconn.ping(f"{_superuser_url(run_dir)} connect_timeout=2".encode())
+    if said == Ping.REJECT:
+        return Answer.RECOVERING
+    if said != Ping.OK:
+        return Answer.SILENT
     try:
-        psycopg.connect(_superuser_url(run_dir), connect_timeout=2).close()
+        _make_database(run_dir)
     except psycopg.OperationalError:
-        return False
-    return True
+        return Answer.SILENT
+    return Answer.READY
 
 
 def _superuser_url(run_dir: Path) -> str:

@@ -14,12 +14,12 @@ from pathlib import Path
 
 import redis
 from redis.backoff import NoBackoff
-from redis.exceptions import RedisError
+from redis.exceptions import BusyLoadingError, RedisError
 from redis.retry import Retry
 
 from core.embedded.account import give, is_reachable, service_account
 from core.embedded.child import start as start_child
-from core.embedded.server import Server
+from core.embedded.server import Answer, Server
 from core.errors import Unavailable
 
 _ORPHAN_PATIENCE_S = 10
@@ -35,7 +35,12 @@ def binary() -> Path:
 
 
 def start(*, var_dir: Path, run_dir: Path, durable: bool = True) -> Server:
-    """Start the server on ``var_dir/redis`` and return when it answers; raises Unavailable with the end of its log."""
+    """Start the server like ``launch`` and return when it answers; raises Unavailable with the end of its log."""
+    return launch(var_dir=var_dir, run_dir=run_dir, durable=durable).wait()
+
+
+def launch(*, var_dir: Path, run_dir: Path, durable: bool = True) -> Server:
+    """Start the server on ``var_dir/redis``, without waiting until it answers."""
     data = var_dir.resolve() / "redis"
     account = service_account(data)
     give(data, account)
@@ -54,7 +59,7 @@ def start(*, var_dir: Path, run_dir: Path, durable: bool = True) -> Server:
             death_signal=signal.SIGTERM,
             cwd=Path("/"),
         )
-    return Server("Redis", process, log, stop_signal=signal.SIGTERM).wait_until(lambda: _answers(address))
+    return Server("Redis", process, log, stop_signal=signal.SIGTERM, ask=lambda: _answer(address))
 
 
 def _options(data: Path, address: Path, durable: bool) -> list[str]:
@@ -118,11 +123,15 @@ def _client(address: Path) -> redis.Redis:
     return redis.Redis(unix_socket_path=str(address), socket_timeout=2, retry=Retry(NoBackoff(), 0))
 
 
-def _answers(address: Path) -> bool:
+def _answer(address: Path) -> Answer:
     client = _client(address)
     try:
-        return bool(client.ping())
+        client.ping()
+    except BusyLoadingError:
+        return Answer.RECOVERING
     except (RedisError, OSError):
-        return False
+        return Answer.SILENT
+    else:
+        return Answer.READY
     finally:
         client.close()

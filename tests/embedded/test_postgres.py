@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import shutil
+import time
 from pathlib import Path
 
 import psycopg
@@ -10,12 +12,19 @@ import pytest
 from django.db import connection
 
 from core.embedded import postgres
-from core.embedded.server import Server
+from core.embedded.server import Answer, Server
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     return tmp_path
+
+
+def recover_slowly(folder: Path, command: str) -> None:
+    """Let the next start do what it does after a crash, made long: before each file that it would read it runs ``command``."""
+    (folder / "postgres" / "recovery.signal").touch()
+    with (folder / "postgres" / "postgresql.auto.conf").open("a") as settings:
+        settings.write(f"restore_command = '{command}; false'\n")
 
 
 def _connect(folder: Path) -> psycopg.Connection:
@@ -43,6 +52,27 @@ def test_keeps_what_was_committed_when_it_is_killed(folder: Path) -> None:
         assert second.execute("SHOW listen_addresses").fetchone() == ("",)
     server.stop()
     assert not server.is_running
+
+
+def test_gets_all_the_time_that_its_recovery_takes_and_leaves_others_theirs(folder: Path) -> None:
+    _start(folder).stop()
+    recover_slowly(folder, "sleep 0.5")
+    server = postgres.launch(var_dir=folder, run_dir=folder / "run")
+    while server.ask() is Answer.SILENT:
+        time.sleep(0.01)
+
+    async def turns_until_it_is_ready() -> int:
+        ready, turns = asyncio.create_task(server.settle(patience_s=0)), 0
+        while not ready.done():
+            await asyncio.sleep(0.01)
+            turns += 1
+        ready.result()
+        return turns
+
+    assert asyncio.run(turns_until_it_is_ready()) > 1
+    with _connect(folder) as connection:
+        assert connection.execute("SELECT 1").fetchone() == (1,)
+    server.stop()
 
 
 @pytest.mark.django_db

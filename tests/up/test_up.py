@@ -13,8 +13,10 @@ from pathlib import Path
 import httpx
 
 from config.up.report import Started, block
+from core.embedded import postgres
 from core.environment import Environment
-from tests.product import Product, processes_of, run_command, start_product, wait_until_gone
+from tests.embedded.test_postgres import recover_slowly
+from tests.product import STOPPED_WITHIN_S, Product, begin_product, processes_of, run_command, start_product, wait_until_gone
 
 
 def test_says_what_is_ready_and_where(product: Product) -> None:
@@ -97,6 +99,18 @@ def test_names_the_port_that_is_in_use_and_its_setting(tmp_path: Path) -> None:
     assert f"Port {port} on 127.0.0.1 is in use" in ended.stderr
     assert "SIGNALBOX_PREDICT_PORT=" in ended.stderr
     assert not processes_of(tmp_path / "var")
+
+
+def test_ctrl_c_is_seen_while_the_database_recovers(tmp_path: Path) -> None:
+    var_dir = tmp_path / "var"
+    postgres.start(var_dir=var_dir, run_dir=Environment(var_dir=var_dir).run_dir).stop()
+    recover_slowly(var_dir, "sleep 300")
+    process = begin_product(var_dir, tmp_path / "up.log")
+    while not (var_dir / "postgres" / "postmaster.pid").exists():
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    assert process.wait(STOPPED_WITHIN_S + 5) == 0
+    assert processes_of(var_dir) == {}
 
 
 def test_stops_within_ten_seconds_and_leaves_no_process_even_when_killed(tmp_path: Path) -> None:
