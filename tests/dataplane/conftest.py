@@ -144,14 +144,15 @@ class Log:
             cursor = connection.execute(sql, values)
             return cursor.fetchall() if cursor.description else []
 
-    def publish(self, document: RouteTable) -> int:
-        """Publish as the console does: a new row and a hint."""
+    def publish(self, document: RouteTable, *, hint: bool = True) -> int:
+        """Publish as the console does: a new row and a hint, which may be lost on the way."""
         with psycopg.connect(self.url) as connection:
             row = connection.execute(
                 "INSERT INTO serving_publishedtable (document, published_at) VALUES (%s, now()) RETURNING revision", [route_table.encode(document)]
             ).fetchone()
             assert row is not None
-            connection.execute("SELECT pg_notify(%s, %s)", [route_table.CHANNEL, str(row[0])])
+            if hint:
+                connection.execute("SELECT pg_notify(%s, %s)", [route_table.CHANNEL, str(row[0])])
             return int(row[0])
 
     def records(self, name: str) -> list[dict[str, Any]]:

@@ -87,12 +87,14 @@ def test_swaps_under_load_fail_no_request_and_answer_only_from_what_is_live(plan
     assert min(asked) > 10
 
 
-def test_a_new_table_is_live_within_a_second_by_the_hint(plane_with_log: Plane, log: Log) -> None:
+def test_a_new_table_is_live_by_the_hint_and_also_when_the_hint_is_lost(plane_with_log: Plane, log: Log) -> None:
     one, two = models.regressor(plane_with_log.artifacts), models.regressor(plane_with_log.artifacts, version=2)
     log.publish(table([one], [endpoint("sum", one)]))
     plane_with_log.start()
     log.publish(table([one, two], [endpoint("sum", two)]))
     wait_for(lambda: _answer(plane_with_log).json()["version"] == 2, "version 2", timeout_s=3)
+    log.publish(table([one, two], [endpoint("sum", one)]), hint=False)
+    wait_for(lambda: _answer(plane_with_log).json()["version"] == 1, "version 1 by the poll", timeout_s=3)
 
 
 def test_an_endpoint_that_is_gone_is_404_and_a_key_that_is_gone_401(plane_with_log: Plane, log: Log) -> None:
