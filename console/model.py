@@ -14,12 +14,13 @@ from access.queries import AuditFilter, audit_page
 from access.requests import request_actor
 from access.rights import Right
 from console.answers import answer, done, page
-from console.texts import lines_of, pairs_of
+from console.texts import lines_of, number_of, pairs_of
 from core.errors import SignalboxError, Unprocessable
 from registry.aliases import remove_alias, set_alias
 from registry.archive import archive_model
 from registry.delete import delete_model
 from registry.edit import edit_model
+from registry.errors import Changed
 from registry.queries import ModelDetail, aliases_of, model_detail, versions_page
 from serving.queries import endpoints_with_version
 
@@ -39,12 +40,12 @@ def aliases(request: HttpRequest, name: str) -> HttpResponse:
     """Set or remove an alias; ``seen`` is the version that the form showed it on."""
     actor = request_actor(request)
     data = request.POST
-    alias, seen = data.get("alias", "").strip(), _number(data.get("seen", ""), None)
+    alias, seen = data.get("alias", "").strip(), number_of(data.get("seen", ""))
     try:
         if data.get("do") == "remove":
             remove_alias(actor=actor, model=name, alias=alias, seen=seen)
             return done(request, f"The alias {alias} is removed.", "model", name)
-        number = _number(data.get("version", ""), 0) or 0
+        number = number_of(data.get("version", "")) or 0
         set_alias(actor=actor, model=name, alias=alias, version=number, seen=seen)
     except Unprocessable as refusal:
         return _show(request, name, refusal)
@@ -58,12 +59,13 @@ def edit(request: HttpRequest, name: str) -> HttpResponse:
     actor = request_actor(request)
     require(actor, Right.MODEL_EDIT, f"model:{name}")
     if request.method != "POST":
-        detail = model_detail(name)
-        return _edit_form(request, name, {"description": detail.description, "tags": lines_of(detail.tags), "revision": detail.revision})
+        return _edit_form(request, name, _words_of(name))
     typed = {key: request.POST.get(key, "") for key in ("description", "tags", "revision")}
     try:
-        revision = _number(typed["revision"], None)
-        edit_model(actor=actor, model=name, description=typed["description"], tags=pairs_of(typed["tags"], "Tags"), revision=revision)
+        edit_model(actor=actor, model=name, description=typed["description"], tags=pairs_of(typed["tags"], "Tags"), revision=number_of(typed["revision"]))
+    except Changed as refusal:
+        present = _words_of(name)
+        return _edit_form(request, name, typed | {"revision": present["revision"]}, refusal, present)
     except SignalboxError as refusal:
         return _edit_form(request, name, typed, refusal)
     return done(request, f"{name} is described anew.", "model", name)
@@ -130,10 +132,19 @@ def _totals(detail: ModelDetail) -> str:
     return ", ".join(parts) or "no versions"
 
 
-def _edit_form(request: HttpRequest, name: str, typed: dict[str, Any], refusal: SignalboxError | None = None) -> HttpResponse:
+def _words_of(name: str) -> dict[str, Any]:
+    detail = model_detail(name)
+    return {"description": detail.description, "tags": lines_of(detail.tags), "revision": detail.revision}
+
+
+def _edit_form(
+    request: HttpRequest, name: str, typed: dict[str, Any], refusal: SignalboxError | None = None, present: dict[str, Any] | None = None
+) -> HttpResponse:
+    """Show the form with what was typed; ``present`` is what somebody else has written meanwhile."""
     context: dict[str, Any] = {
         "typed": typed,
         "refusal": refusal,
+        "present": present,
         "action": reverse("model-edit", args=[name]),
         "back": reverse("model", args=[name]),
         "heading": f"Edit {name}",
@@ -146,7 +157,3 @@ def _confirm(request: HttpRequest, name: str, context: dict[str, Any]) -> HttpRe
     context |= {"back": reverse("model", args=[name]), "title": context["heading"]}
     context |= {"crumbs": [("Models", reverse("models")), (name, reverse("model", args=[name])), (context["button"], "")]}
     return answer(request, "model/confirm.html", context)
-
-
-def _number(text: str, otherwise: int | None) -> int | None:
-    return int(text) if text.isascii() and text.isdigit() and len(text) < 10 else otherwise

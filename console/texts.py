@@ -1,4 +1,4 @@
-"""Reads and writes ``name = value`` lines, the form in which pages take tags and metrics. Pure."""
+"""Reads what forms carry: ``name = value`` lines, in which pages take tags and metrics and write them, and whole numbers. Pure."""
 
 from __future__ import annotations
 
@@ -29,6 +29,11 @@ def numbers_of(text: str, where: str) -> dict[str, float]:
         except ValueError as error:
             raise Unprocessable(f"{where}: {name} must be a number, not {value[:40]!r}. Nothing was changed.") from error
     return numbers
+
+
+def number_of(text: str) -> int | None:
+    """Read a whole number that a form carries along, such as a revision; None for anything else."""
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 10 else None
 
 
 def lines_of(pairs: Mapping[str, object]) -> str:

@@ -16,12 +16,13 @@ from access.requests import request_actor
 from access.rights import Right
 from console.answers import answer, done, page
 from console.templatetags.formats import size
-from console.texts import lines_of, numbers_of, pairs_of
+from console.texts import lines_of, number_of, numbers_of, pairs_of
 from core.errors import SignalboxError
 from registry.archive import archive_version
 from registry.delete import delete_version
 from registry.download import download
 from registry.edit import edit_version
+from registry.errors import Changed
 from registry.find import version_numbered
 from registry.models import Version
 from registry.queries import VersionDetail, version_detail
@@ -102,16 +103,19 @@ def download_file(request: HttpRequest, name: str, number: int, what: str) -> Ht
 @page
 @require_http_methods(["GET", "HEAD", "POST"])
 def edit(request: HttpRequest, name: str, number: int) -> HttpResponse:
-    """Description, metrics and tags; files and signature never change."""
+    """Description, metrics and tags, guarded by the revision that the form was made from; files and signature never change."""
     actor = request_actor(request)
     require(actor, Right.MODEL_EDIT, f"model:{name}")
     row = version_numbered(name, number)
     if request.method != "POST":
-        return _edit_form(request, row, {"description": row.description, "tags": lines_of(row.tags), "metrics": lines_of(row.metrics)})
-    typed = {key: request.POST.get(key, "") for key in ("description", "tags", "metrics")}
+        return _edit_form(request, row, _words_of(row))
+    typed = {key: request.POST.get(key, "") for key in ("description", "tags", "metrics", "revision")}
     try:
-        metrics = numbers_of(typed["metrics"], "Metrics")
-        edit_version(actor=actor, model=name, version=number, description=typed["description"], tags=pairs_of(typed["tags"], "Tags"), metrics=metrics)
+        words: dict[str, Any] = {"tags": pairs_of(typed["tags"], "Tags"), "metrics": numbers_of(typed["metrics"], "Metrics")}
+        edit_version(actor=actor, model=name, version=number, description=typed["description"], **words, revision=number_of(typed["revision"]))
+    except Changed as refusal:
+        present = _words_of(version_numbered(name, number))
+        return _edit_form(request, row, typed | {"revision": present["revision"]}, refusal, present)
     except SignalboxError as refusal:
         return _edit_form(request, row, typed, refusal)
     return done(request, f"{row} is described anew.", "version", name, number)
@@ -192,9 +196,16 @@ def _previous(row: Version) -> int | None:
     return Version.objects.filter(model=row.model, number__lt=row.number).order_by("-number").values_list("number", flat=True).first()
 
 
-def _edit_form(request: HttpRequest, row: Version, typed: dict[str, Any], refusal: SignalboxError | None = None) -> HttpResponse:
+def _words_of(row: Version) -> dict[str, Any]:
+    return {"description": row.description, "tags": lines_of(row.tags), "metrics": lines_of(row.metrics), "revision": row.revision}
+
+
+def _edit_form(
+    request: HttpRequest, row: Version, typed: dict[str, Any], refusal: SignalboxError | None = None, present: dict[str, Any] | None = None
+) -> HttpResponse:
+    """Show the form with what was typed; ``present`` is what somebody else has written meanwhile."""
     place = [row.model.name, row.number]
-    context = {"typed": typed, "refusal": refusal, "metrics": True, "heading": f"Edit {row}", "action": reverse("version-edit", args=place)}
+    context = {"typed": typed, "refusal": refusal, "present": present, "metrics": True, "heading": f"Edit {row}", "action": reverse("version-edit", args=place)}
     return answer(request, "model/edit.html", context | _frame(row, "Edit"), status=refusal.status if refusal else 200)
 
 

@@ -60,6 +60,7 @@ class Version(models.Model):
     refusal = models.TextField(blank=True, help_text="Why it was refused; empty otherwise.")
     not_servable_reason = models.TextField(blank=True, help_text="Why a good version has no build here; empty otherwise.")
     conversion = models.JSONField(default=dict, help_text="The conversion report: libraries, opset, agreement, timings.")
+    revision = models.PositiveIntegerField(default=1, help_text="Of the words about it: description, tags, metrics.")
     created_by = models.CharField(max_length=150)
     created_at = models.DateTimeField(default=now)
     ready_at = models.DateTimeField(null=True, blank=True)

@@ -96,6 +96,7 @@ class VersionOut(serializers.ModelSerializer[Version]):
             "builds",
             "refusal",
             "not_servable_reason",
+            "revision",
             "created_by",
             "created_at",
             "ready_at",
@@ -136,6 +137,7 @@ class VersionChange(serializers.Serializer[Any]):
     description = serializers.CharField(required=False, allow_blank=True)
     tags = Tags(required=False)
     metrics = serializers.DictField(child=serializers.FloatField(), required=False)
+    revision = serializers.IntegerField(required=False, min_value=1)
 
 
 class Reason(serializers.Serializer[Any]):

@@ -89,6 +89,27 @@ def test_words_are_edited_against_the_revision_that_was_seen(client_of: ClientOf
     assert Model.objects.get().description == "mine"
 
 
+def test_the_words_of_a_version_are_edited_against_what_was_seen(client_of: ClientOf, version: MakeVersion) -> None:
+    Version.objects.filter(id=version(1).id).update(metrics={})
+    address = "/models/churn/1/edit/"
+    mine, theirs = client_of("scientist"), client_of("operator")
+    form = mine.get(address).content.decode()
+    assert '<input type="hidden" name="revision" value="1">' in form
+    assert theirs.post(address, {"description": "theirs", "tags": "team = growth", "metrics": "", "revision": "1"}).status_code == 302
+    typed = {"description": "mine", "tags": "", "metrics": "auc = 0.9", "revision": "1"}
+    stale = mine.post(address, typed)
+    assert stale.status_code == 409
+    page = stale.content.decode()
+    assert "operator set description to “theirs”; tags to team = growth." in page
+    assert "auc = 0.9" in page
+    assert "<dt>Description now</dt><dd>theirs</dd>" in page
+    assert Version.objects.get().description == "theirs"
+    # Saved again, with what the other did in sight.
+    assert '<input type="hidden" name="revision" value="2">' in page
+    assert mine.post(address, typed | {"revision": "2"}).status_code == 302
+    assert Version.objects.get().description == "mine"
+
+
 def test_an_alias_moves_only_from_where_it_was_seen(client_of: ClientOf, version: MakeVersion) -> None:
     version(1), version(2)
     client = client_of("scientist")

@@ -148,7 +148,11 @@ def test_edits_words_with_the_revision(api, register):
     assert _json(api.patch, "/api/v1/models/churn/", {"description": "who leaves", "revision": 1}).json()["revision"] == 2
     answer = _json(api.patch, "/api/v1/models/churn/", {"description": "late", "revision": 1})
     assert (answer.status_code, answer.json()["revision"]) == (409, 2)
-    assert _json(api.patch, f"{VERSIONS}1/", {"metrics": {"auc": 0.9}, "tags": {"a": "b"}}).json()["metrics"] == {"auc": 0.9}
+    edited = _json(api.patch, f"{VERSIONS}1/", {"metrics": {"auc": 0.9}, "tags": {"a": "b"}, "revision": 1}).json()
+    assert (edited["metrics"], edited["revision"]) == ({"auc": 0.9}, 2)
+    late = _json(api.patch, f"{VERSIONS}1/", {"metrics": {"auc": 0.1}, "revision": 1})
+    assert (late.status_code, late.json()["code"], late.json()["revision"], late.json()["after"]["tags"]) == (409, "changed", 2, {"a": "b"})
+    assert api.get(f"{VERSIONS}1/").json()["metrics"] == {"auc": 0.9}
     assert _json(api.patch, f"{VERSIONS}1/", {"state": "ready"}).status_code == 400
     assert Version.objects.get().state == "checking"
     assert Model.objects.get().description == "who leaves"

@@ -1,4 +1,4 @@
-"""Words can be edited, with a revision on models; everything else is frozen."""
+"""Words can be edited, against the revision that was seen; everything else is frozen."""
 
 from __future__ import annotations
 
@@ -24,14 +24,29 @@ def test_refuses_a_stale_revision_and_overwrites_nothing(scientist, register):
     edit_model(actor=scientist, model="churn", description="first", revision=1)
     with pytest.raises(Changed) as refusal:
         edit_model(actor=scientist, model="churn", description="second", revision=1)
-    assert refusal.value.detail == {"revision": 2}
+    assert refusal.value.detail == {"revision": 2, "seen_revision": 1, "by": "scientist", "after": {"description": "first"}}
     assert Model.objects.get().description == "first"
+
+
+def test_tells_the_second_editor_of_a_version_what_the_first_did(scientist, operator, register):
+    register()
+    edited = edit_version(actor=operator, model="churn", version=1, tags={"team": "growth"}, metrics={"auc": 0.9}, revision=1)
+    assert edited.revision == 2
+    with pytest.raises(Changed) as refusal:
+        edit_version(actor=scientist, model="churn", version=1, tags={}, revision=1)
+    assert refusal.value.message == (
+        "churn v1 was edited while you looked at it. operator set metrics to auc = 0.9; tags to team = growth. "
+        "Nothing was overwritten; look at it again, at revision 2."
+    )
+    assert Version.objects.get().tags == {"team": "growth"}
+    assert AuditEntry.objects.filter(verb="edit").count() == 1
+    assert edit_version(actor=scientist, model="churn", version=1, tags={}, revision=2).revision == 3
 
 
 def test_writes_nothing_when_nothing_changes(scientist, register):
     register()
     assert edit_model(actor=scientist, model="churn", description="").revision == 1
-    edit_version(actor=scientist, model="churn", version=1, metrics={})
+    assert edit_version(actor=scientist, model="churn", version=1, metrics={}).revision == 1
     assert not AuditEntry.objects.filter(verb="edit").exists()
 
 
