@@ -1,4 +1,4 @@
-"""The state of the machine room: data-plane processes and their route tables, queues, jobs, sandbox, storage, versions."""
+"""The state of the machine room: the processes, the data plane's route tables, queues, jobs, sandbox, storage, versions."""
 
 from __future__ import annotations
 
@@ -27,6 +27,7 @@ from console.answers import is_fragment, page
 from core.clock import now
 from core.environment import ROOT, environment
 from core.models import Job
+from core.processes import SUPERVISOR, Part, parts
 from core.queries import job_counts, jobs_page
 from registry.convert.confine import probe
 from registry.models import Artifact, Build
@@ -36,6 +37,19 @@ from serving.queries.system import MAY_DISAGREE
 
 QUEUES = ("work", "sandbox")
 PACKAGES = ("Django", "onnxruntime", "onnx", "celery", "psycopg", "numpy", "pyarrow")
+_WHAT = {
+    SUPERVISOR: "keeps the others alive",
+    "postgres": "database",
+    "redis": "queues",
+    "dataplane": "answers predictions",
+    "grpc": "answers predictions over gRPC",
+    "workers": "checks, profiles, drift, alerts",
+    "work": "checks, profiles, drift, alerts",
+    "sandbox": "opens model files",
+    "beat": "starts the periodic tasks",
+    "console": "pages and REST API",
+    "demo": "callers and outcomes",
+}
 _LOG_TABLES = ("serving_predictionsegment", "serving_trafficwindow", "monitoring_windowprofile")
 
 
@@ -47,6 +61,15 @@ class Tile:
     error: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class PartRow:
+    """A part in plain words. ``log`` is where it writes what happens to it."""
+
+    part: Part
+    what: str
+    log: str
+
+
 @page
 @require_safe
 def system(request: HttpRequest) -> HttpResponse:
@@ -54,10 +77,17 @@ def system(request: HttpRequest) -> HttpResponse:
     require(request_actor(request), Right.SYSTEM_VIEW)
     state = system_state()
     context: dict[str, Any] = {"system": state, "lagging": _lagging(state), "queues": _ask(_queue_lengths, redis.RedisError)}
+    rows = [_row(part) for part in parts(environment().run_dir)]
+    context |= {"parts": rows, "bad": sum(row.part.is_bad for row in rows)}
     context |= {"jobs": job_counts(), "dead": jobs_page(state=Job.State.DEAD, limit=5).results, "lost": lost_everywhere(), "compacted": compacted()}
     if is_fragment(request):
         return render(request, "system/_live.html", context)
     return render(request, "system/system.html", context | {"storage": _storage(), "versions": _versions(), "sandbox": sandbox(), "environment": environment()})
+
+
+def _row(part: Part) -> PartRow:
+    log = "" if part.name == SUPERVISOR else f"var/log/{part.name}.log"
+    return PartRow(part, _WHAT.get(part.name.partition("-")[0], ""), log)
 
 
 def _lagging(state: SystemState) -> bool:

@@ -12,8 +12,8 @@ from typing import Any, BinaryIO
 import httpx
 
 from config.cli.failures import Failure, Refused
-from config.up.lock import read_note
 from core.environment import environment
+from core.note import read_note
 
 TIMEOUT_S = 60.0
 _REFUSALS = {409, 422}

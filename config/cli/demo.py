@@ -6,8 +6,8 @@ import click
 
 from config.cli.failures import Failure
 from config.cli.session import Session, connected, json_option, show
-from config.up.lock import read_note
 from core.environment import environment
+from core.note import read_note
 
 
 @click.group()

@@ -24,11 +24,11 @@ from redis.exceptions import RedisError
 from config.cli.api import Address
 from config.cli.failures import FAILED
 from config.cli.session import json_option
-from config.up.lock import read_note
 from core.embedded import postgres
 from core.embedded import redis as embedded_redis
 from core.environment import ROOT, environment
 from core.errors import SignalboxError
+from core.note import read_note
 
 FREE_BYTES_WANTED = 2 * 2**30
 _NOT_DURABLE = "SELECT name FROM pg_settings WHERE name IN ('fsync', 'synchronous_commit') AND setting = 'off' ORDER BY name"

@@ -9,8 +9,8 @@ import click
 from config.cli.api import Address
 from config.cli.failures import Failure
 from config.cli.session import json_option, show
-from config.up.lock import read_note
 from core.environment import environment
+from core.note import read_note
 
 
 @click.command("sign-in")

@@ -10,9 +10,9 @@ import click
 
 from config.cli.failures import Failure
 from config.cli.session import json_option, show
-from config.up.lock import read_note
 from config.up.supervisor import RESTART, run
 from core.environment import environment
+from core.note import read_note
 
 _RESTARTED_WITHIN_S = 600
 

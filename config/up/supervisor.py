@@ -30,6 +30,7 @@ from core.embedded.server import Server, last_lines
 from core.environment import ROOT, Environment
 from core.errors import SignalboxError, Unavailable
 from core.metrics.siblings import Sibling
+from core.note import remove_note, write_note
 
 logger = logging.getLogger(__name__)
 
@@ -51,7 +52,7 @@ def run(environment: Environment) -> int:
         try:
             return asyncio.run(Supervisor(environment, console, predict).main())
         finally:
-            lock.remove_note(run_dir)
+            remove_note(run_dir)
 
 
 class LaunchServer(Protocol):
@@ -266,7 +267,7 @@ class Supervisor:
         urls = {"console_url": self.environment.local_console_url, "predict_url": self.environment.local_predict_url}
         if self.environment.grpc_port:
             urls["grpc_address"] = self.environment.grpc_address
-        lock.write_note(
+        write_note(
             self.environment.run_dir,
             **urls,
             restarts=self._restarts,

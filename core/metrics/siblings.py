@@ -13,7 +13,8 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Collection, Iterable
+from collections.abc import Collection
+from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
@@ -85,23 +86,39 @@ def gather(run_dir: Path, processes: Collection[str], accept: str) -> tuple[str,
     return page(ask(run_dir, processes, accept), accept)
 
 
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A process that was asked; ``pieces`` is None if it hangs."""
+
+    process: str
+    pid: int
+    pieces: list[Piece] | None
+
+
 def ask(run_dir: Path, processes: Collection[str], accept: str) -> list[Piece]:
-    """Ask every process of the kinds ``processes`` for its families. Takes ``WITHIN_S`` at most."""
-    accept = accept[:_LONGEST_ACCEPT]
-    until = time.monotonic() + WITHIN_S
+    """Give the families of every process of the kinds ``processes``. Takes ``WITHIN_S`` at most."""
     found: list[Piece] = []
-    asked = [(path, connection) for path in _sockets(run_dir, processes) if (connection := _ask(path, accept, until)) is not None]
-    for path, connection in asked:
-        process, _, pid = path.name.partition(".")
-        told = _told(connection, until)
-        up = gauge("signalbox_process_up", "1 if the process told its metrics within a second, 0 if it hangs.", told is not None)
-        found += [*pieces([up], accept, {"process": process, "pid": pid}), *(told or [])]
+    for asked in ask_each(run_dir, processes, accept):
+        up = gauge("signalbox_process_up", "1 if the process told its metrics within a second, 0 if it hangs.", asked.pieces is not None)
+        found += [*pieces([up], accept, {"process": asked.process, "pid": str(asked.pid)}), *(asked.pieces or [])]
     return found
 
 
-def _sockets(run_dir: Path, processes: Collection[str]) -> Iterable[Path]:
-    folder = run_dir / "metrics"
-    return sorted(path for path in folder.glob("[!.]*.*") if path.name.partition(".")[0] in processes) if folder.is_dir() else []
+def ask_each(run_dir: Path, processes: Collection[str] | None = None, accept: str = "") -> list[Asked]:
+    """Ask every process of the kinds ``processes``, or of all kinds. Takes ``WITHIN_S`` at most."""
+    accept = accept[:_LONGEST_ACCEPT]
+    until = time.monotonic() + WITHIN_S
+    asked = [(path, connection) for path in _sockets(run_dir, processes) if (connection := _ask(path, accept, until)) is not None]
+    return [Asked(_kind(path), int(path.suffix[1:]), _told(connection, until)) for path, connection in asked]
+
+
+def _sockets(run_dir: Path, processes: Collection[str] | None) -> list[Path]:
+    found = sorted((run_dir / "metrics").glob("[!.]*.[0-9]*"))
+    return [path for path in found if processes is None or _kind(path) in processes]
+
+
+def _kind(path: Path) -> str:
+    return path.name.partition(".")[0]
 
 
 def _ask(path: Path, accept: str, until: float) -> socket.socket | None:

@@ -18,7 +18,9 @@ from access.api.permissions import reading_needs
 from access.queries import key_with_id
 from access.requests import request_actor
 from access.rights import Right
+from core.environment import environment
 from core.paging import Page
+from core.processes import parts
 from core.queries import job_counts
 from serving import queries
 from serving.api import serializers
@@ -146,6 +148,7 @@ class SystemView(APIView):
     def get(self, request: Request) -> Response:
         state = queries.system_state()
         whole = {name: getattr(state, name) for name in ("table_revision", "published_at", "disagree", "processes")} | {
+            "parts": parts(environment().run_dir),
             "jobs": job_counts(),
             "lost": lost_everywhere(),
             "compacted": compacted(),

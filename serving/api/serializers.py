@@ -19,6 +19,7 @@ from rest_framework.serializers import (
     UUIDField,
 )
 
+from core.processes import PartState
 from serving.models import Endpoint
 from serving.queries.traffic import WINDOWS
 
@@ -318,6 +319,17 @@ class Process(serializers.Serializer[Any]):
     seen_at = DateTimeField()
 
 
+class Part(serializers.Serializer[Any]):
+    """A part of Signalbox on the machine that answers: a process, and those that it has started."""
+
+    name = CharField(help_text="As `signalbox up` calls it; what was started by hand by its kind.")
+    state = ChoiceField(choices=[state.value for state in PartState], help_text="answers, runs (it is not asked), starts, silent, gone. The last two are bad.")
+    pid = IntegerField(allow_null=True)
+    processes = IntegerField()
+    memory_bytes = IntegerField(help_text="Of all its processes, without files and shared memory.")
+    started_at = DateTimeField(allow_null=True)
+
+
 class JobCount(serializers.Serializer[Any]):
     """The jobs of one kind: open now, and ended dead within the last day."""
 
@@ -346,12 +358,16 @@ class Compacted(serializers.Serializer[Any]):
 
 
 class System(serializers.Serializer[Any]):
-    """The published routes and who has taken them; ``disagree`` when two live processes differ for more than 2 s."""
+    """The published routes and who has taken them; ``disagree`` when two live processes differ for more than 2 s.
+
+    ``processes`` are those of the data plane, of all machines; ``parts`` is everything on the machine that answers.
+    """
 
     table_revision = IntegerField()
     published_at = DateTimeField(allow_null=True)
     disagree = BooleanField()
     processes = Process(many=True)
+    parts = Part(many=True)
     jobs = JobCount(many=True)
     lost = Lost(many=True)
     compacted = Compacted(allow_null=True)

@@ -47,6 +47,32 @@ def test_counts_the_restart_of_a_part(product: Product) -> None:
     assert restarts() == before + 1
 
 
+def test_the_system_lists_every_process_and_tells_which_hangs_or_is_gone(product: Product) -> None:
+    def states() -> dict[str, str]:
+        answer = httpx.get(f"{product.console_url}/api/v1/system/", headers={"Authorization": f"Bearer {product.admin_key}"}, timeout=30)
+        return {part["name"]: part["state"] for part in answer.json()["parts"]}
+
+    def settle(wanted: dict[str, str]) -> None:
+        until = time.monotonic() + 30
+        while states() != wanted and time.monotonic() < until:
+            time.sleep(0.5)
+        assert states() == wanted
+
+    asked = dict.fromkeys(["up", "dataplane-1", "dataplane-2", "workers", "sandbox", "beat", "console"], "answers")
+    well = asked | {"postgres": "runs", "redis": "runs"}
+    settle(well)
+    frozen = product.processes["sandbox"]
+    os.kill(frozen, signal.SIGSTOP)
+    os.kill(product.pid, signal.SIGSTOP)  # so that nobody starts again what is killed
+    try:
+        os.kill(product.processes["beat"], signal.SIGKILL)
+        settle(well | {"up": "silent", "sandbox": "silent", "beat": "gone"})
+    finally:
+        os.kill(product.pid, signal.SIGCONT)
+        os.kill(frozen, signal.SIGCONT)
+    settle(well)
+
+
 def _up(page: str) -> dict[str, int]:
     """Count the processes that told, by kind."""
     kinds = [labels["process"] for name, labels, value in samples_of(page) if name == "signalbox_process_up" and value == 1]
