@@ -1,17 +1,18 @@
 """A first look at a file that was sent in: what is it, and does it name what no model needs? Standard library only.
 
-Nothing is loaded, called or imported here. A clean scan proves nothing: the sandbox is the boundary.
+Runs in a sandbox process of its own: a zip's directory alone can fill the memory. Nothing is loaded,
+called or imported here, and a clean look proves nothing.
 """
 
 from __future__ import annotations
 
+import io
 import json
 import pickletools
 import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Literal
 
 COMPRESSIONS = {
     b"\x1f\x8b": "gzip",
@@ -121,34 +122,33 @@ _DANGEROUS_BUILTINS = frozenset(
 
 @dataclass(frozen=True)
 class Recognised:
-    """What a file is: ``kind`` is pickle, skops or onnx, or empty with a reason and advice."""
+    """What a file is: ``kind`` is empty where there is a reason and advice."""
 
-    kind: str
+    kind: Literal["pickle", "skops", "onnx", ""]
     text: str
     reason: str = ""
     advice: str = ""
 
 
-def recognise(path: Path) -> Recognised:
-    """Tell the format of the file at ``path`` by its content; its name says nothing."""
-    with path.open("rb") as file:
-        head = file.read(512)
-        if head.startswith(b"PK\x03\x04"):
-            return _recognise_zip(file)
-        compression = next((name for magic, name in COMPRESSIONS.items() if head.startswith(magic)), "")
-        if compression:
-            return Recognised("pickle", f"joblib, compressed with {compression}")
-        if _is_onnx(file, path.stat().st_size):
-            return Recognised("onnx", "ONNX")
+def recognise(file: BinaryIO) -> Recognised:
+    """Tell the format of a file by its content; its name says nothing."""
+    head = file.read(512)
+    if head.startswith(b"PK\x03\x04"):
+        return _recognise_zip(file)
+    compression = next((name for magic, name in COMPRESSIONS.items() if head.startswith(magic)), "")
+    if compression:
+        return Recognised("pickle", f"joblib, compressed with {compression}")
+    if _is_onnx(file, file.seek(0, io.SEEK_END)):
+        return Recognised("onnx", "ONNX")
     if head[:1] and head[0] in _PICKLE_STARTS and not head.startswith(b"["):
         return Recognised("pickle", f"pickle of protocol {head[1]}" if head[0] == 0x80 and len(head) > 1 else "pickle of protocol 0 or 1")
     return _unknown(head)
 
 
-def refusal(path: Path, kind: str) -> tuple[str, str] | None:
+def refusal(file: BinaryIO, kind: str) -> tuple[str, str] | None:
     """Give the reason and the advice when the file names what no model needs; None says nothing about safety."""
     try:
-        for module, name in _names(path, kind):
+        for module, name in _names(file, kind):
             if module.partition(".")[0] in _DANGEROUS or (module in {"builtins", "__builtin__"} and name in _DANGEROUS_BUILTINS):
                 return (
                     f"The file uses {module}.{name}, which is not on the list of names that a model may use.",
@@ -203,15 +203,13 @@ def _follow(opcode: str, argument: Any, strings: list[str], memo: dict[int, str]
         strings.append(memo.get(int(argument), ""))
 
 
-def _names(path: Path, kind: str) -> Iterator[tuple[str, str]]:
-    with path.open("rb") as file:
-        if kind == "pickle":
-            import io
-
-            yield from pickle_names(io.BytesIO(file.read(_SCANNED_BYTES)))
-        elif kind == "skops":
-            with zipfile.ZipFile(file) as folder:
-                yield from ((module, name) for module, name, _ in skops_names(json.loads(folder.read("schema.json"))))
+def _names(file: BinaryIO, kind: str) -> Iterator[tuple[str, str]]:
+    file.seek(0)
+    if kind == "pickle":
+        yield from pickle_names(io.BytesIO(file.read(_SCANNED_BYTES)))
+    elif kind == "skops":
+        with zipfile.ZipFile(file) as folder:
+            yield from ((module, name) for module, name, _ in skops_names(json.loads(folder.read("schema.json"))))
 
 
 def _recognise_zip(file: BinaryIO) -> Recognised:

@@ -1,7 +1,7 @@
 """Examines a file that was registered: what is it, what does it take, does its ONNX build answer the same, how fast.
 
-Runs in a worker. Opens nothing itself: one sandbox process converts, a second runs the build, and the
-answers of both are compared here.
+Runs in a worker. Opens nothing itself: one sandbox process looks what it is, a second converts, a third
+runs the build, and the answers of both forms are compared here.
 """
 
 from __future__ import annotations
@@ -17,7 +17,6 @@ import msgspec
 import numpy as np
 import pyarrow as pa
 
-from registry import intake
 from registry.convert import sandbox, structure, wire
 from registry.convert.agreement import Agreement, compare
 from registry.convert.limits import SandboxLimits
@@ -127,15 +126,15 @@ def _recognised(
     for path, name, largest in ((original, filename, limits.original_bytes), (sample, sample_filename, limits.sample_bytes)):
         if path is not None and path.stat().st_size > largest:
             raise _Stop("format", wire.Halted("refused", f"{name} has {path.stat().st_size:,} bytes; at most {largest:,} are taken.", "Send a smaller file."))
-    seen = intake.recognise(original)
-    if not seen.kind:
-        raise _Stop("format", wire.Halted("refused", f"{filename}: {seen.reason}", seen.advice))
-    if seen.kind != "onnx":
-        reason = intake.refusal(original, seen.kind)
-        if reason:
-            raise _Stop("format", wire.Halted("refused", *reason))
-        if not sandbox.can_confine():
-            raise _Stop("format", wire.Halted("refused", _ONNX_ONLY, _EXPORT))
+    seen = sandbox.run("look", files={"original": original}, limits=limits, arguments={"confined": sandbox.can_confine()}).answer
+    if isinstance(seen, wire.Halted):
+        raise _Stop("format", seen)
+    if not isinstance(seen, wire.Looked):
+        raise _Stop("format", _forged("the format is missing"))
+    with _sound("format"):
+        structure.check_looked(seen)
+    if seen.kind != "onnx" and not sandbox.can_confine():
+        raise _Stop("format", wire.Halted("refused", _ONNX_ONLY, _EXPORT))
     steps.end("format", "passed", seen.text)
     return seen.kind
 
@@ -167,7 +166,7 @@ def _how(kind: str, answer: wire.Converted) -> str:
 
 
 def _answered(onnx: bytes, signature: Signature, sample: Path | None, kind: str, limits: SandboxLimits) -> tuple[wire.Answered, dict[str, Any]]:
-    """Run the build in a second process that never saw the original."""
+    """Run the build in a third process that never saw the original."""
     files: dict[str, Path | bytes] = {"onnx": onnx} | ({"sample": sample} if sample else {})
     text = msgspec.json.encode(signature).decode()
     arguments = {"signature": text, "sample_rows": limits.sample_rows, "confined": _confined(kind)}

@@ -16,7 +16,7 @@ def main() -> None:
     """Do one order and end without any clean-up that the file could have hooked."""
     root, order = sys.argv[1], json.loads(sys.argv[2])
     sys.path.append(root)
-    from registry.convert import confine, limits
+    from registry.convert import confine
     from registry.convert.sandbox import CANNOT_CONFINE
 
     confined = order["arguments"].pop("confined", True)
@@ -29,7 +29,7 @@ def main() -> None:
         if confined:
             confine.lock(memory_bytes=order["memory_bytes"], cpu_s=order["cpu_s"])
         else:
-            limits.set_limits(memory_bytes=order["memory_bytes"], cpu_s=order["cpu_s"])
+            confine.lock_what_can_be(memory_bytes=order["memory_bytes"], cpu_s=order["cpu_s"])
     except OSError as error:
         os.write(2, f"{error}\n".encode())
         os._exit(CANNOT_CONFINE)

@@ -1,7 +1,8 @@
-"""What a sandbox process does: ``convert`` a pickle, ``inspect`` an ONNX file, ``answer`` with a build."""
+"""What a sandbox process does: ``look`` at a file, ``convert`` a pickle, ``inspect`` an ONNX file, ``answer`` with a build."""
 
 from __future__ import annotations
 
+import io
 import platform
 import time
 import warnings
@@ -12,13 +13,19 @@ from typing import Any
 
 import msgspec
 
+from registry import intake
 from registry.convert import agreement, onnx_check, onnx_run, onnx_upload, original, sample, signature_of, skew, sklearn_model, to_onnx, wire, zip_map
 from registry.convert.verdict import NotServable, Refused, Stopped
 from registry.signature import Layout, Signature
 
 COMPARED_ROWS = 1000
 REFERENCE_ROWS = 20_000
-_TOO_MUCH = "Register a smaller model or fewer sample rows, or raise the sandbox's memory in the settings."
+_OUT_OF_MEMORY = wire.Halted(
+    "refused",
+    "The file needs more memory than a sandbox process may use.",
+    "Register a smaller model or fewer sample rows, or raise the sandbox's memory in the settings.",
+)
+_TOO_DEEP = wire.Halted("refused", "The file nests deeper than can be read.", "Save the model again, or export it to ONNX.")
 _LIBRARIES = ("scikit-learn", "numpy", "onnx", "onnxruntime", "skl2onnx")
 
 Files = Mapping[str, bytes]
@@ -29,22 +36,36 @@ def prepare(job: str) -> None:
     """Import, and use once, all that the job needs: after the lockdown nothing can be imported from a closed directory."""
     from registry.convert import warm
 
-    warm.up(with_sklearn=job == "convert")
+    if job == "look":
+        warm.look()
+    else:
+        warm.up(with_sklearn=job == "convert")
 
 
 def do(job: str, files: Files, arguments: Mapping[str, Any]) -> bytes:
     """Do the job and give its report; a reason to stop is a report too."""
     warnings.simplefilter("ignore")
-    answer: wire.Answer
     try:
-        answer, blobs = _JOBS[job](files, arguments)
+        return wire.encode(*_JOBS[job](files, arguments))
     except Stopped as stopped:
-        answer, blobs = wire.Halted("refused" if stopped.verdict == "refused" else "not_servable", stopped.reason, stopped.advice, stopped.step), {}
+        halted = wire.Halted("refused" if stopped.verdict == "refused" else "not_servable", stopped.reason, stopped.advice, stopped.step)
     except MemoryError:
-        answer, blobs = wire.Halted("refused", "The file needs more memory than a sandbox process may use.", _TOO_MUCH), {}
+        halted = _OUT_OF_MEMORY
     except RecursionError:
-        answer, blobs = wire.Halted("refused", "The file nests deeper than can be read.", "Save the model again, or export it to ONNX."), {}
-    return wire.encode(answer, blobs)
+        halted = _TOO_DEEP
+    return wire.encode(halted, {})  # only here, where the exception is gone, is its memory free again
+
+
+def _look(files: Files, arguments: Mapping[str, Any]) -> tuple[wire.Looked, Blobs]:
+    """Tell the format, and refuse what names what no model needs."""
+    file = io.BytesIO(files["original"])
+    seen = intake.recognise(file)
+    if not seen.kind:
+        raise Refused(seen.reason, seen.advice)
+    reason = intake.refusal(file, seen.kind)
+    if reason:
+        raise Refused(*reason)
+    return wire.Looked(seen.kind, seen.text), {}
 
 
 def _convert(files: Files, arguments: Mapping[str, Any]) -> tuple[wire.Converted, Blobs]:
@@ -240,4 +261,9 @@ def _libraries() -> dict[str, str]:
     return {"python": platform.python_version(), **{name: version(name) for name in _LIBRARIES}}
 
 
-_JOBS: dict[str, Callable[[Files, Mapping[str, Any]], tuple[wire.Answer, Blobs]]] = {"convert": _convert, "inspect": _inspect, "answer": _answer}
+_JOBS: dict[str, Callable[[Files, Mapping[str, Any]], tuple[wire.Answer, Blobs]]] = {
+    "look": _look,
+    "convert": _convert,
+    "inspect": _inspect,
+    "answer": _answer,
+}

@@ -1,7 +1,7 @@
 """Does what a sandbox process reported hold together? The file may have forged all of it, so nothing is taken as it is.
 
 Pure checks in the parent, before a word of the report is kept: sizes, names, bounds, datatypes, shapes, and that
-the second process, which never saw the original, read the same tensors from the build.
+the third process, which never saw the original, read the same tensors from the build.
 """
 
 from __future__ import annotations
@@ -29,6 +29,11 @@ class Unsound(ValueError):
     """A report that does not hold together; the text says what, and is shown to the person who uploaded the file."""
 
 
+def check_looked(report: wire.Looked) -> None:
+    """Raise Unsound unless the name of the format can be shown."""
+    _name("format", report.text)
+
+
 def check_converted(report: wire.Converted) -> None:
     """Raise Unsound unless the report of a conversion is one that our own code can have made."""
     _need(0 < len(report.estimator) <= LONGEST_TEXT and report.estimator.isprintable(), "the estimator has no printable name")
@@ -47,7 +52,7 @@ def check_converted(report: wire.Converted) -> None:
 
 
 def check_answered(report: wire.Answered, signature: Signature) -> None:
-    """Raise Unsound unless the second process read from the build the tensors that ``signature`` names."""
+    """Raise Unsound unless the third process read from the build the tensors that ``signature`` names."""
     _need(0 < report.rows <= 10**9, "the number of rows is out of range")
     _durations(report.single_row_ms)
     _need(report.inputs == signature.inputs, "the signature names other inputs than the build has")
@@ -83,7 +88,7 @@ def check_answers(answers: Mapping[str, Any], *, rows: int | None = None) -> Non
 
 
 def check_found(found: Mapping[str, Any], signature: Signature, rows: int) -> None:
-    """Raise Unsound unless the blobs of the second process are the columns and answers that ``signature`` tells of."""
+    """Raise Unsound unless the blobs of the third process are the columns and answers that ``signature`` tells of."""
     for feature in signature.features:
         values = _rows(found, f"in.{feature.name}", rows)
         _need(values.ndim == 1, f"the column {feature.name!r} is no column")

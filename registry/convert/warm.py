@@ -3,12 +3,28 @@
 from __future__ import annotations
 
 import io
+import json
+import pickle
 import warnings
+import zipfile
 from typing import Any
 
 import numpy as np
 
 _CSV = b"a,b\n1,x\n2.5,\n3,y\n4,x\n"
+
+
+def look() -> None:
+    """Look at a zip and a pickle: their readers import codecs at the first use."""
+    from registry import intake
+
+    sink = io.BytesIO()
+    with zipfile.ZipFile(sink, "w") as folder:
+        folder.writestr("schema.json", json.dumps([]))
+    for kind, data in (("skops", sink.getvalue()), *(("pickle", pickle.dumps("é", protocol)) for protocol in (0, 2, 4))):
+        file = io.BytesIO(data)
+        intake.recognise(file)
+        intake.refusal(file, kind)
 
 
 def up(*, with_sklearn: bool) -> None:

@@ -37,6 +37,13 @@ class Halted(msgspec.Struct, frozen=True, tag="halted"):
     step: str = ""
 
 
+class Looked(msgspec.Struct, frozen=True, tag="looked"):
+    """What the file is, at a first look."""
+
+    kind: Literal["pickle", "skops", "onnx"]
+    text: str
+
+
 class Converted(msgspec.Struct, frozen=True, tag="converted", kw_only=True):
     """A model in its ONNX form; the answers of the original come as blobs ``answer.<output>``."""
 
@@ -68,7 +75,7 @@ class Answered(msgspec.Struct, frozen=True, tag="answered", kw_only=True):
     outputs: tuple[Tensor, ...]
 
 
-Answer = Halted | Converted | Answered
+Answer = Halted | Looked | Converted | Answered
 
 
 class Report(msgspec.Struct, frozen=True):

@@ -7,6 +7,7 @@ import gzip
 import io
 import json
 import pickle
+import struct
 import zipfile
 from typing import Any
 
@@ -57,6 +58,15 @@ def zipped(files: dict[str, bytes]) -> bytes:
         for name, data in files.items():
             folder.writestr(name, data)
     return sink.getvalue()
+
+
+def zip_of_directory(entries: int) -> bytes:
+    """A zip whose directory names ``entries`` files, while its end says that there is one."""
+    name = b"schema.json"
+    entry = b"PK\x01\x02" + struct.pack("<4H4L5H2L", 20, 20, 0, 0, 0, 0, 0, 0, len(name), 0, 0, 0, 0, 0, 0) + name
+    first = b"PK\x03\x04" + struct.pack("<5H3L2H", 20, 0, 0, 0, 0, 0, 0, 0, len(name), 0) + name
+    end = b"PK\x05\x06" + struct.pack("<4H2LH", 0, 0, 1, 1, entries * len(entry), len(first), 0)
+    return first + entry * entries + end
 
 
 def gzip_bomb(unpacked: int) -> bytes:

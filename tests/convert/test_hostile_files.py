@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import subprocess
 import textwrap
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +20,7 @@ from sklearn.linear_model import LogisticRegression
 
 from registry.convert import sandbox, wire
 from registry.convert.check import SandboxLimits
+from registry.convert.limits import NOBODY
 from tests.convert import hostile
 from tests.convert.conftest import Examination, open_in_one_process
 
@@ -108,14 +112,24 @@ def test_a_process_of_its_own_refuses_the_same(opened: Open, mark: Path) -> None
     assert not mark.exists()
 
 
-@pytest.mark.parametrize("name", ["os.system", "protocol 0 global", "memoised stack global", "subprocess", "eval", "getattr chain"])
-def test_the_first_look_refuses_without_starting_a_process(examined: Examine, mark: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sandbox, "_CHILD", Path("/nowhere"))
-    found = examined(commands(mark)[name])
-    assert found.result.verdict == "refused"
-    assert "which is not on the list" in found.result.reason
-    assert found.states == {"format": "failed", "signature": "skipped", "converted": "skipped", "agreement": "skipped", "speed": "skipped"}
+def test_the_first_look_refuses_what_a_pickle_calls_without_reading_it(mark: Path) -> None:
+    names = ["os.system", "protocol 0 global", "memoised stack global", "subprocess", "eval", "getattr chain"]
+    seen = open_in_one_process({name: ("pickle", commands(mark)[name]) for name in names}, job="look")
+    assert all("which is not on the list" in refused(outcome) for outcome in seen.values())
     assert not mark.exists()
+
+
+def test_what_the_first_look_refuses_is_not_converted(examined: Examine, mark: Path) -> None:
+    found = examined(commands(mark)["os.system"])
+    assert found.states == {"format": "failed", "signature": "skipped", "converted": "skipped", "agreement": "skipped", "speed": "skipped"}
+    assert "posix.system, which is not on the list" in found.result.reason
+
+
+def test_a_zip_with_a_huge_directory_is_read_within_the_limits_of_the_sandbox(examined: Examine) -> None:
+    found = examined(hostile.zip_of_directory(20_001))
+    assert (found.result.verdict, found.result.reason) == ("refused", "The archive holds 20,001 files; at most 20,000 are taken.")
+    found = examined(hostile.zip_of_directory(400_000), limits=SandboxLimits(memory_bytes=2**28))
+    assert (found.result.verdict, found.result.reason) == ("refused", "The file needs more memory than a sandbox process may use.")
 
 
 def test_a_custom_class_is_named_with_what_to_do(examined: Examine) -> None:
@@ -237,21 +251,26 @@ FORGERIES = {
 }
 
 
-@pytest.mark.parametrize("name", FORGERIES)
-def test_a_forged_report_is_refused(examined: Examine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+@pytest.mark.parametrize(("name", "looks_first"), [*((name, True) for name in FORGERIES), ("no report", False), ("the report of another job", False)])
+def test_a_forged_report_is_refused(examined: Examine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, looks_first: bool) -> None:
     child = tmp_path / "child.py"
     child.write_text(
         textwrap.dedent("""
         import json, os, sys
-        out = json.loads(sys.argv[2])["report"]
+        order = json.loads(sys.argv[2])
+        out = order["report"]
         head = lambda text: len(text).to_bytes(8, "little") + text.encode()
-        """)
+        if order["job"] == "look" and LOOKS_FIRST:
+            os.write(out, head('{"answer":{"type":"looked","kind":"onnx","text":"ONNX"}}'))
+            sys.exit()
+        """).replace("LOOKS_FIRST", str(looks_first))
         + FORGERIES[name]
     )
     monkeypatch.setattr(sandbox, "_CHILD", child)
     found = examined(hostile.tree_model(), limits=SandboxLimits(report_bytes=8 * 2**20, timeout_s=30))
     assert found.result.verdict == "refused"
     assert "report" in found.result.reason
+    assert found.states["format"] == ("passed" if looks_first else "failed")
     assert found.result.onnx is None
 
 
@@ -274,6 +293,29 @@ def test_without_a_lockdown_only_onnx_is_taken(examined: Examine, monkeypatch: p
     assert found.result.verdict == "refused"
     assert found.result.reason == "The sandbox cannot be locked down on this machine, so only ONNX files are taken."
     assert examined(hostile.tree_model()).result.verdict == "servable"
+
+
+def test_without_a_lockdown_data_is_read_by_nobody_and_without_the_network(open_folder: Path) -> None:
+    slow = open_folder / "slow"
+    os.mkfifo(slow)
+    held = os.open(slow, os.O_RDWR)
+    wanted = {"Uid": [str(NOBODY if os.getuid() == 0 else os.getuid())] * 4, "NoNewPrivs": ["1"], "Seccomp": ["2"]}
+    with ThreadPoolExecutor(1) as threads:
+        outcome = threads.submit(sandbox.run, "look", files={"original": slow}, limits=SandboxLimits(timeout_s=20), arguments={"confined": False})
+        while wanted not in (found := list(_rights_of_children())) and not outcome.done():
+            time.sleep(0.02)
+        os.write(held, hostile.tree_model())
+        os.close(held)
+    assert wanted in found
+    assert outcome.result().answer == wire.Looked("onnx", "ONNX")
+
+
+def _rights_of_children() -> Iterator[dict[str, list[str]]]:
+    for status in Path("/proc").glob("[0-9]*/status"):
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # it has just ended
+            lines = {name: value.split() for name, value in (line.split(":", 1) for line in status.read_text().splitlines())}
+            if lines["PPid"] == [str(os.getpid())]:
+                yield {name: lines[name] for name in ("Uid", "NoNewPrivs", "Seccomp")}
 
 
 def test_a_child_that_cannot_lock_itself_down_opens_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
