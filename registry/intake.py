@@ -36,6 +36,8 @@ SKOPS_LOADERS = frozenset(
         "SliceNode",
         "TypeNode",
         "ObjectNode",
+        "FunctionNode",
+        "PartialNode",
         "JsonNode",
         "NdArrayNode",
         "MaskedArrayNode",
@@ -185,6 +187,8 @@ def skops_names(schema: Any) -> Iterator[tuple[str, str, str]]:
         if isinstance(node, dict):
             if "__loader__" in node:
                 yield str(node.get("__module__")), str(node.get("__class__")), str(node["__loader__"])
+            if "module_path" in node:  # where an older skops names a function
+                yield str(node["module_path"]), str(node.get("function")), "FunctionNode"
             pending += [(value, depth + 1) for value in node.values()]
         elif isinstance(node, list):
             pending += [(value, depth + 1) for value in node]

@@ -6,9 +6,10 @@ from functools import lru_cache
 from importlib import import_module
 from typing import Any
 
-from registry.convert.verdict import NotServable, Refused
+from registry.convert.verdict import Refused
 
 _NUMPY = """
+numpy: number integer signedinteger floating
 numpy: ndarray dtype bool bool_ int8 int16 int32 int64 uint8 uint16 uint32 uint64 float16 float32 float64 str_ bytes_ object_ datetime64 timedelta64 \
 longlong ulonglong
 numpy._core.multiarray: _reconstruct scalar
@@ -37,16 +38,17 @@ sklearn._loss.link: IdentityLink Interval LogLink LogitLink HalfLogitLink Multin
 sklearn._loss.loss: HalfBinomialLoss HalfMultinomialLoss HalfPoissonLoss HalfSquaredError HalfGammaLoss HalfTweedieLoss HalfTweedieLossIdentity AbsoluteError \
 PinballLoss HuberLoss ExponentialLoss
 sklearn.calibration: _CalibratedClassifier _SigmoidCalibration
-sklearn.compose._column_transformer: _RemainderColsList
+sklearn.compose._column_transformer: _RemainderColsList make_column_selector
 sklearn.ensemble._hist_gradient_boosting.binning: _BinMapper
 sklearn.ensemble._hist_gradient_boosting.predictor: TreePredictor
 sklearn.gaussian_process._gpc: _BinaryGaussianProcessClassifierLaplace
 sklearn.gaussian_process.kernels: ConstantKernel Product Sum Exponentiation RBF Matern WhiteKernel DotProduct RationalQuadratic ExpSineSquared
 sklearn.linear_model._sgd_fast: Hinge SquaredHinge Log ModifiedHuber SquaredLoss Huber EpsilonInsensitive SquaredEpsilonInsensitive
 sklearn.metrics._dist_metrics: EuclideanDistance64 ManhattanDistance64 MinkowskiDistance64 ChebyshevDistance64 newObj
-sklearn.metrics._scorer: _PassthroughScorer
+sklearn.metrics._scorer: _MultimetricScorer _PassthroughScorer _Scorer
 sklearn.model_selection._search_successive_halving: HalvingGridSearchCV HalvingRandomSearchCV
-sklearn.model_selection._split: KFold StratifiedKFold
+sklearn.model_selection._split: KFold StratifiedKFold GroupKFold StratifiedGroupKFold RepeatedKFold RepeatedStratifiedKFold TimeSeriesSplit ShuffleSplit \
+StratifiedShuffleSplit GroupShuffleSplit LeaveOneOut LeavePOut LeaveOneGroupOut LeavePGroupsOut PredefinedSplit
 sklearn.multiclass: _ConstantPredictor
 sklearn.neighbors._ball_tree: BallTree BallTree64 newObj
 sklearn.neighbors._kd_tree: KDTree KDTree64 newObj
@@ -54,11 +56,17 @@ sklearn.neural_network._stochastic_optimizers: AdamOptimizer SGDOptimizer
 sklearn.tree._tree: Tree
 sklearn.utils._bunch: Bunch
 sklearn.utils._metadata_requests: MetadataRequest MethodMetadataRequest
+sklearn.utils.validation: check_array
 sklearn.feature_selection._univariate_selection: f_classif f_regression chi2
+"""
+_PANDAS = """
+pandas: CategoricalDtype StringDtype
+pandas.core.dtypes.dtypes: CategoricalDtype
 """
 _BUILTIN_TYPES = "object int float complex bool str bytes bytearray list tuple dict set frozenset slice range"
 _PLAIN = """
 collections: OrderedDict defaultdict Counter
+functools: partial
 copyreg: _reconstructor
 copy_reg: _reconstructor
 """
@@ -71,18 +79,28 @@ def allowed_names() -> frozenset[tuple[str, str]]:
 
     estimators = {(kind.__module__, kind.__name__) for _, kind in all_estimators()}
     builtins = {(module, name) for module in ("builtins", "__builtin__") for name in _BUILTIN_TYPES.split()}
-    return frozenset(estimators | builtins | _names(_NUMPY + _SCIPY + _SKLEARN + _PLAIN))
+    return frozenset(estimators | builtins | _metrics() | _functions_of_one_number() | _names(_NUMPY + _SCIPY + _SKLEARN + _PANDAS + _PLAIN))
+
+
+def _metrics() -> set[tuple[str, str]]:
+    """Give the functions behind scikit-learn's own named scorers, which a fitted search holds."""
+    from sklearn.metrics import get_scorer, get_scorer_names
+
+    functions = [get_scorer(name)._score_func for name in get_scorer_names()]  # noqa: SLF001  # it has no other name
+    return {(function.__module__, function.__name__) for function in functions}
+
+
+def _functions_of_one_number() -> set[tuple[str, str]]:
+    """Give numpy's functions of one number, which a FunctionTransformer may hold: they compute, and do nothing else."""
+    import numpy as np
+
+    return {("numpy", name) for name, function in vars(np).items() if isinstance(function, np.ufunc) and function.nin == 1}
 
 
 def find(module: str, name: str) -> Any:
-    """Look up an allowed name; raises ``Refused`` (``NotServable`` for partial, which good models hold) for any other."""
+    """Look up an allowed name; raises ``Refused`` for any other."""
     if (module, name) == ("_codecs", "encode"):
         return _encode_latin1
-    if (module, name) == ("functools", "partial"):
-        raise NotServable(
-            "The model holds functools.partial, as histogram gradient boosting with categorical features does; it is not opened here.",
-            "Encode the categories with OrdinalEncoder in a pipeline before the model, and train without categorical_features.",
-        )
     if (module, name) not in allowed_names():
         raise refusal_of(module, name)
     if module == "__builtin__":

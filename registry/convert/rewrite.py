@@ -53,8 +53,8 @@ def text_columns(model: Any) -> dict[Any, bool]:
     found: dict[Any, bool] = {}
     for part in parts(model):
         if type(part).__name__ == "ColumnTransformer" and hasattr(part, "transformers_"):
-            for _, step, columns in part.transformers_:
-                first = _first_with_categories(step)
+            for _, step, chosen in part.transformers_:
+                first, columns = _first_with_categories(step), _listed(chosen, getattr(part, "feature_names_in_", None))
                 if first is not None and isinstance(columns, (list, np.ndarray)) and len(columns) == len(first.categories_):
                     found |= {column: categories.dtype.kind in "OUT" for column, categories in zip(columns, first.categories_, strict=True)}
     return found
@@ -69,6 +69,13 @@ def null_texts(model: Any) -> str:
             if categories.dtype == object and any(value is None for value in categories):
                 return "none"
     return "nan"
+
+
+def _listed(columns: Any, names: Any) -> Any:
+    """Give columns that are chosen by a mask, as histogram gradient boosting does within, by name, or else by place."""
+    if not (isinstance(columns, np.ndarray) and columns.dtype == np.bool_):
+        return columns
+    return np.flatnonzero(columns) if names is None else names[columns]
 
 
 def _first_with_categories(step: Any) -> Any:

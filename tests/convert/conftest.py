@@ -9,11 +9,12 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
 
-from registry.convert import sandbox, wire
+from registry.convert import sandbox
 from registry.convert.check import Examined, SandboxLimits, Step, examine
 
 ATTACKER = Path(__file__).with_name("attacker.py")
@@ -65,15 +66,54 @@ def opened() -> Callable[..., sandbox.Outcome]:
     return run
 
 
+class LockedProcess:
+    """One locked process that does one job after another: starting one takes seconds. Fails if it does not outlive them all."""
+
+    def __init__(self, *prepared: str, limits: SandboxLimits) -> None:
+        command = [sys.executable, "-I", str(OPENER), str(ROOT), ",".join(prepared), str(limits.memory_bytes), str(limits.cpu_s)]
+        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=sandbox._ENVIRONMENT, cwd="/")
+
+    def __enter__(self) -> LockedProcess:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        with self._process:
+            assert self._process.stdin is not None
+            self._process.stdin.close()
+        assert self._process.returncode == 0
+
+    def run(
+        self, job: str, *, files: Mapping[str, Path | bytes], limits: SandboxLimits | None = None, arguments: Mapping[str, Any] | None = None
+    ) -> sandbox.Outcome:
+        """Do what ``sandbox.run`` does, but in this process."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        given = {name: source.read_bytes() if isinstance(source, Path) else source for name, source in files.items()}
+        order = msgspec.msgpack.encode([job, given, dict(arguments or {})])
+        self._process.stdin.write(len(order).to_bytes(8, "little") + order)
+        self._process.stdin.flush()
+        length = int.from_bytes(self._process.stdout.read(8), "little")
+        return sandbox._outcome(0, self._process.stdout.read(length), "", "")
+
+
+@pytest.fixture(scope="module")
+def locked_process() -> Iterator[LockedProcess]:
+    """A process that looks, converts and answers for all tests of a module."""
+    with LockedProcess("look", "convert", limits=SandboxLimits(cpu_s=300)) as process:
+        yield process
+
+
+@pytest.fixture
+def examined_quickly(examined: Callable[..., Examination], locked_process: LockedProcess, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Examination]:
+    """Examine bytes as the worker does, but for the start of three processes."""
+    monkeypatch.setattr(sandbox, "run", locked_process.run)
+    return examined
+
+
 def open_in_one_process(files: Mapping[str, tuple[str, bytes]], *, job: str = "convert", limits: SandboxLimits | None = None) -> dict[str, sandbox.Outcome]:
-    """Open each (kind, bytes) with the sandbox's job, all in one locked process: starting one takes seconds. Fails if it does not outlive them all."""
-    bounds = limits or SandboxLimits(cpu_s=60)
-    command = [sys.executable, "-I", str(OPENER), str(ROOT), job, str(bounds.memory_bytes), str(bounds.cpu_s)]
-    given = msgspec.msgpack.encode(list(files.values()))
-    finished = subprocess.run(command, input=given, env=sandbox._ENVIRONMENT, cwd="/", capture_output=True, timeout=120, check=False)
-    assert finished.returncode == 0, finished.stderr.decode()
-    reports = msgspec.msgpack.decode(finished.stdout, type=list[bytes])
-    return {name: sandbox.Outcome(*wire.decode(report)) for name, report in zip(files, reports, strict=True)}
+    """Open each (kind, bytes) with the sandbox's job, all in one locked process."""
+    with LockedProcess(job, limits=limits or SandboxLimits(cpu_s=60)) as process:
+        return {name: process.run(job, files={"original": data}, arguments={"kind": kind, "sample_rows": 100}) for name, (kind, data) in files.items()}
 
 
 @pytest.fixture(scope="module")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import io
 import os
 import subprocess
@@ -52,6 +53,7 @@ def commands(mark: Path) -> dict[str, bytes]:
         "eval": hostile.pickled(hostile.Call(eval, f"open({str(mark)!r}, 'w')")),
         "getattr chain": hostile.chained(str(mark)),
         "reduce within reduce": hostile.pickled(hostile.Call(list, hostile.Call(os.system, touch))),
+        "partial": hostile.pickled(functools.partial(os.system, touch)),
         "joblib.dump": hostile.pickled(hostile.Call(joblib.dump, 1, str(mark))),
         "numpy.savetxt": hostile.pickled(hostile.Call(np.savetxt, str(mark), [1.0])),
         "joblib with a hostile object array": _object_array(touch),
@@ -81,13 +83,17 @@ def _compressed(value: Any) -> bytes:
 
 COMMANDS = list(commands(Path("/tmp/nowhere")))
 SKOPS = {
-    "function": hostile.skops_with("os", "system", "FunctionNode", content="os.system"),
     "method": hostile.skops_with("sklearn.linear_model._logistic", "LogisticRegression", "MethodNode"),
     "operator": hostile.skops_with("operator", "attrgetter", "OperatorFuncNode"),
-    "partial": hostile.skops_with("functools", "partial", "PartialNode"),
     "reduce": hostile.skops_with("builtins", "list", "ConstructorFromReduceNode"),
 }
-SKOPS_POPEN = hostile.skops_with("subprocess", "Popen", "ObjectNode")
+SYSTEM = {"__module__": "os", "__class__": "system", "__loader__": "FunctionNode"}
+SKOPS_NAMES = {
+    "type": (hostile.skops_with("subprocess", "Popen", "ObjectNode"), "subprocess.Popen"),
+    "function": (hostile.skops_with("os", "system", "FunctionNode"), "os.system"),
+    "function of an older skops": (hostile.skops_with("numpy", "log1p", "FunctionNode", content={"module_path": "os", "function": "system"}), "os.system"),
+    "partial": (hostile.skops_with("functools", "partial", "PartialNode", content={"func": SYSTEM}), "os.system"),
+}
 KEPT = (1, 2, 40, 300)
 
 
@@ -98,7 +104,7 @@ def outcomes(open_folder: Path) -> dict[str, sandbox.Outcome]:
     pickles = {name: commands(open_folder / f"mark-{place}")[name] for place, name in enumerate(COMMANDS)}
     pickles |= {f"the first {keep} bytes": model[:keep] for keep in KEPT} | {"no model": hostile.pickled({"a": 1}), "memory": hostile.memory_bomb()}
     files = {name: ("pickle", data) for name, data in pickles.items()} | {f"skops {name}": ("skops", data) for name, data in SKOPS.items()}
-    return open_in_one_process(files | {"skops Popen": ("skops", SKOPS_POPEN)})
+    return open_in_one_process(files | {f"skops {name}": ("skops", data) for name, (data, _) in SKOPS_NAMES.items()})
 
 
 @pytest.mark.parametrize("name", COMMANDS)
@@ -144,8 +150,9 @@ def test_skops_files_may_not_hold_what_calls_code(outcomes: dict[str, sandbox.Ou
     assert "Node, which calls code while it is read" in refused(outcomes[f"skops {name}"])
 
 
-def test_a_skops_file_with_a_type_off_the_list_is_refused(outcomes: dict[str, sandbox.Outcome]) -> None:
-    assert "subprocess.Popen, which is not on the list" in refused(outcomes["skops Popen"])
+@pytest.mark.parametrize("name", SKOPS_NAMES)
+def test_a_skops_file_with_a_name_off_the_list_is_refused(outcomes: dict[str, sandbox.Outcome], name: str) -> None:
+    assert f"{SKOPS_NAMES[name][1]}, which is not on the list" in refused(outcomes[f"skops {name}"])
 
 
 def test_a_zip_bomb_is_refused_by_its_directory(examined: Examine) -> None:
