@@ -37,7 +37,7 @@ def register_version(
 ) -> Version:
     """Register ``file`` as the next version of ``model_name``, which is made on first use; the check begins on commit.
 
-    ``sample`` holds rows like those it was trained on (CSV or Parquet). Raises NotAllowed, TooLarge,
+    ``sample`` holds rows like those it was trained on (CSV, JSON or Parquet). Raises NotAllowed, TooLarge,
     StorageFull, Unprocessable (the model is archived, or the file is empty); nothing is kept then.
     """
     require(actor, Right.MODEL_REGISTER, f"model:{model_name}")

@@ -61,6 +61,9 @@ class Api:
     def post(self, path: str, body: Any = None, **options: Any) -> Any:
         return self._send("POST", self._console(path), json=body, **options) if body is not None else self._send("POST", self._console(path), **options)
 
+    def put(self, path: str, body: Any) -> Any:
+        return self._send("PUT", self._console(path), json=body)
+
     def patch(self, path: str, body: Any) -> Any:
         return self._send("PATCH", self._console(path), json=body)
 

@@ -121,7 +121,7 @@ class VersionIn(serializers.Serializer[Any]):
     """A multipart form; ``tags`` and ``metrics`` are JSON objects as text."""
 
     file = serializers.FileField(help_text="The model: skops, joblib, pickle or ONNX.", allow_empty_file=True)
-    sample = serializers.FileField(required=False, allow_empty_file=True, help_text="Rows like those it was trained on: CSV or Parquet.")
+    sample = serializers.FileField(required=False, allow_empty_file=True, help_text="Rows like those it was trained on: CSV, JSON or Parquet.")
     description = serializers.CharField(required=False, default="", allow_blank=True)
     tags = serializers.JSONField(required=False, default=dict, help_text='{"team": "growth"}')
     metrics = serializers.JSONField(required=False, default=dict, help_text='{"accuracy": 0.93}')

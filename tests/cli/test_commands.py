@@ -14,6 +14,7 @@ import pytest
 from click.testing import CliRunner, Result
 from sklearn.datasets import load_iris
 from sklearn.linear_model import LogisticRegression
+from sklearn.neighbors import LocalOutlierFactor
 
 from config.cli.api import Address, Api
 from config.cli.main import signalbox
@@ -119,6 +120,44 @@ def _in_process(product: Product, *arguments: str) -> Result:
 def test_lists_models_and_versions(product: Product, iris: Path) -> None:
     assert [row["number"] for row in _json(product, "versions", "cli-iris")] == [2, 1]
     assert "cli-iris" in product.command("models").stdout
+
+
+def test_an_alias_is_put_on_a_version_moved_and_taken_off(product: Product, iris: Path) -> None:
+    assert product.command("alias", "cli-iris", "champion", "1").stdout == "cli-iris: champion is on version 1.\n"
+    assert _json(product, "alias", "cli-iris", "champion", "2", "--seen", "1")["version"] == 2
+    stale = product.command("alias", "cli-iris", "champion", "1", "--seen", "1")
+    assert (stale.returncode, "it is on version 2 now. Nothing was changed" in stale.stderr) == (3, True)
+    assert [row["aliases"] for row in _json(product, "versions", "cli-iris")] == [["champion"], []]
+    assert product.command("alias", "cli-iris", "champion", "--remove").stdout == "cli-iris: champion is on no version.\n"
+    assert product.command("alias", "cli-iris", "champion", "--remove").returncode == 1
+    assert product.command("alias", "cli-iris", "champion").returncode == 2
+    assert [row["aliases"] for row in _json(product, "versions", "cli-iris")] == [[], []]
+
+
+def test_tags_of_a_model_and_of_a_version_are_set_and_taken_off(product: Product, iris: Path) -> None:
+    assert product.command("tag", "cli-iris", "team=growth", "site=ulm").stdout == "cli-iris: site=ulm  team=growth\n"
+    assert _json(product, "tag", "cli-iris", "team=risk", "--remove", "site")["tags"] == {"team": "risk"}
+    assert product.command("tag", "cli-iris", "run=7", "--version", "2").stdout == "cli-iris version 2: run=7\n"
+    lacking = product.command("tag", "cli-iris", "--version", "1", "--remove", "run")
+    assert (lacking.returncode, lacking.stderr) == (1, "Error: cli-iris version 1 has no tag run. Nothing was changed.\n")
+    assert product.command("tag", "cli-iris").returncode == 2
+    assert [row["tags"] for row in _json(product, "versions", "cli-iris")] == [{"run": "7"}, {}]
+
+
+def test_a_version_that_cannot_be_served_is_listed_as_such_and_checked_again(product: Product, iris: Path, tmp_path: Path) -> None:
+    import joblib
+
+    rows = load_iris(return_X_y=True)[0]
+    joblib.dump(LocalOutlierFactor(novelty=True).fit(rows), tmp_path / "outliers.joblib")
+    sent = product.command("register", str(tmp_path / "outliers.joblib"), "--name", "cli-outliers")
+    assert (sent.returncode, "cli-outliers version 1 cannot be served" in sent.stderr) == (3, True)
+    lines = [line.split("  ") for line in product.command("versions", "cli-outliers").stdout.splitlines()]
+    assert [part for part in lines[1] if part][1] == "not servable"
+    again = product.command("check-again", "cli-outliers", "1")
+    assert (again.returncode, "✗ Converted in the sandbox" in again.stderr) == (3, True)
+    assert "cli-outliers version 1 cannot be served. LocalOutlierFactor" in again.stderr
+    refused = product.command("check-again", "cli-iris", "1")
+    assert (refused.returncode, "cli-iris v1 is ready and frozen" in refused.stderr) == (3, True)
 
 
 def test_reads_rows_as_csv_by_the_signature_and_says_what_is_no_file_of_rows(product: Product, iris: Path, tmp_path: Path) -> None:
