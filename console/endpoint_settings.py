@@ -35,7 +35,7 @@ _LIMITS = (
 _WORDS = {
     "refuse": "refuse the request",
     "clip": "clip it to the bounds",
-    "replace": "replace it by the typical value",
+    "replace": "put in the typical value, also for one that is missing",
     "flag": "pass it and flag it",
 }
 _FIELDS = ("description", "sticky_on", "log_policy", "log_percent", "validation", "cache_ttl_s", "cache_mib", "cache_private", "reason")

@@ -38,6 +38,7 @@ FLAG_CLIPPED = 4
 FLAG_REPLACED = 8
 FLAG_CACHE_HIT = 16
 FLAG_DEMO = 32  # the request said that it is demo traffic
+FLAG_FILLED = 64  # missing, and the policy put the typical value in
 
 WORDS_OF_FLAGS = {
     FLAG_OUT_OF_BOUNDS: "out of bounds",
@@ -46,6 +47,7 @@ WORDS_OF_FLAGS = {
     FLAG_REPLACED: "replaced",
     FLAG_CACHE_HIT: "cache hit",
     FLAG_DEMO: "demo",
+    FLAG_FILLED: "missing, replaced",
 }
 
 PIECE_S = 120
@@ -175,8 +177,12 @@ def sent_field(name: str, kind: pa.DataType, features: Sequence[Feature]) -> pa.
 def _features_of(field: pa.Field, column: pa.Array) -> Iterator[tuple[str, pa.Array]]:
     """Give the columns of the features that one column of inputs holds."""
     features = _decode_features(field.metadata[_FEATURES])
+    flat = column.flatten() if pa.types.is_fixed_size_list(column.type) else column
+    if flat.null_count and not pa.types.is_floating(flat.type) and not pa.types.is_string(flat.type):
+        yield from _with_gaps(features, flat)
+        return
     if pa.types.is_fixed_size_list(column.type):
-        values = np.ascontiguousarray(column.flatten().to_numpy(zero_copy_only=False).reshape(len(column), len(features)).T)
+        values = np.ascontiguousarray(flat.to_numpy(zero_copy_only=False).reshape(len(column), len(features)).T)
     elif pa.types.is_string(column.type):
         yield f"in.{features[0][0]}", column
         return
@@ -191,6 +197,13 @@ def _features_of(field: pa.Field, column: pa.Array) -> Iterator[tuple[str, pa.Ar
     any_missing = missing.any(axis=1)
     for place, (name, kind) in enumerate(features):
         yield f"in.{name}", _feature(values[place], kind, missing[place] if any_missing[place] else None)
+
+
+def _with_gaps(features: Sequence[tuple[str, Kind]], flat: pa.Array) -> Iterator[tuple[str, pa.Array]]:
+    """Give the columns of whole numbers or truths of which some are missing, row-major in ``flat``; numpy would make floats of them."""
+    for place, (name, kind) in enumerate(features):
+        column = flat.take(pa.array(range(place, len(flat), len(features))))
+        yield f"in.{name}", column if kind == Kind.BOOLEAN else column.cast(pa.int64())
 
 
 def _feature(column: NDArray[np.float64], kind: Kind, missing: NDArray[np.bool_] | None) -> pa.Array:

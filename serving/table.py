@@ -45,8 +45,8 @@ class SlotEntry(msgspec.Struct, frozen=True, kw_only=True):
 class ValidationPolicy(msgspec.Struct, frozen=True, kw_only=True):
     """What happens with a value outside the signature: ``refuse``, ``clip``, ``replace`` or ``flag``.
 
-    A wrong type, shape or name is always refused. The default passes and flags, since bounds and
-    categories come from a sample.
+    ``replace`` also fills in what is missing where the model takes none missing. A wrong type, shape or name is
+    always refused. The default passes and flags, since bounds and categories come from a sample.
     """
 
     default: str = "flag"

@@ -21,7 +21,7 @@ from serving import segments
 from serving.dataplane.batch import Batch
 from serving.dataplane.live import Slot
 from serving.dataplane.spool import Segment
-from serving.dataplane.tensors import Array
+from serving.dataplane.tensors import NUMPY_OF, Array
 
 Columns = list[tuple[pa.Field, pa.Array]]
 _NUMERIC = [segments.FIXED.field(name) for name in ("prediction_id", "row", "received_at", "latency_us")]
@@ -108,10 +108,10 @@ def _inputs(slot: Slot, batches: Sequence[Batch], rows: int) -> Columns:
         if array is None:
             continue
         if slot.spec.is_matrix and array.shape == (rows, len(features)):
-            columns += _matrix(name, array, features)
+            columns += _matrix(name, array, slot.spec.inputs[name].datatype, features)
         elif name in by_name and array.size == rows:
             flat = array.reshape(-1)
-            column = pa.array(flat.tolist(), pa.string()) if flat.dtype == np.object_ else pa.array(flat)
+            column = _typed(flat, slot.spec.inputs[name].datatype)
             columns.append((segments.sent_field(f"in.{name}", column.type, [by_name[name]]), column))
         else:
             column = _values(array, as_lists=slot.spec.variable)
@@ -119,11 +119,20 @@ def _inputs(slot: Slot, batches: Sequence[Batch], rows: int) -> Columns:
     return columns
 
 
-def _matrix(name: str, array: Array, features: Sequence[Feature]) -> Columns:
-    if array.dtype == np.object_:
+def _matrix(name: str, array: Array, datatype: str, features: Sequence[Feature]) -> Columns:
+    if datatype == "BYTES":
         return [(pa.field(f"in.{feature.name}", pa.string()), pa.array(array[:, place].tolist(), pa.string())) for place, feature in enumerate(features)]
-    lists = pa.FixedSizeListArray.from_arrays(pa.array(array.reshape(-1)), len(features))
+    lists = pa.FixedSizeListArray.from_arrays(_typed(array.reshape(-1), datatype), len(features))
     return [(segments.sent_field(f"in.{name}", lists.type, features), lists)]
+
+
+def _typed(flat: Array, datatype: str) -> pa.Array:
+    """Give texts as such, and whole numbers and truths of which some are missing, which come as objects, with nulls."""
+    if flat.dtype != np.object_:
+        return pa.array(flat)
+    if datatype == "BYTES":
+        return pa.array(flat.tolist(), pa.string())
+    return pa.array(flat.tolist(), pa.from_numpy_dtype(NUMPY_OF[datatype]), from_pandas=True)
 
 
 def _outputs(slot: Slot, batches: Sequence[Batch], rows: int) -> Columns:
@@ -157,7 +166,7 @@ def _joined(arrays: list[Array], slot: Slot, rows: int, variable: bool) -> Array
 def _concatenated(arrays: list[Array]) -> Array:
     """Do what ``numpy.concatenate`` does for arrays of one type and row shape, four times as fast."""
     first = arrays[0]
-    if first.dtype != np.object_:
+    if first.dtype != np.object_ and [array.dtype for array in arrays].count(first.dtype) == len(arrays):
         with contextlib.suppress(TypeError):  # one is a view with gaps
             return np.frombuffer(b"".join(arrays), first.dtype).reshape(-1, *first.shape[1:])  # type: ignore[arg-type]  # arrays are buffers; the stubs know it from Python 3.12 on
     return np.concatenate(arrays)

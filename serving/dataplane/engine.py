@@ -31,7 +31,7 @@ from serving.dataplane.problems import body_of, headers_of
 from serving.dataplane.tensors import Array
 from serving.dataplane.watch import Watcher
 from serving.latency import bucket_of
-from serving.segments import FLAG_DEMO, FLAG_OUT_OF_BOUNDS, FLAG_UNSEEN_CATEGORY
+from serving.segments import FLAG_DEMO, FLAG_FILLED, FLAG_OUT_OF_BOUNDS, FLAG_UNSEEN_CATEGORY
 from serving.table import KeyEntry
 
 logger = logging.getLogger(__name__)
@@ -44,7 +44,7 @@ _LARGEST_BODY_BYTES = 64 * 2**20
 _SHADOW_BACKLOG = 1000
 _SHADOW_BACKLOG_ROWS = 50_000
 """A shadow that cannot keep up holds the rows of its copies in memory."""
-_IN_DOUBT = FLAG_OUT_OF_BOUNDS | FLAG_UNSEEN_CATEGORY
+_IN_DOUBT = FLAG_OUT_OF_BOUNDS | FLAG_UNSEEN_CATEGORY | FLAG_FILLED
 _UNKNOWN = "Request for unknown model: '{}' is not found"
 
 

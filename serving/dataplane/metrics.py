@@ -113,7 +113,7 @@ def _slots(engine: Engine) -> Iterator[Metric]:
     batches = HistogramMetricFamily("signalbox_batch_rows", "Rows that ran together.", labels=_SLOT)
     actions = CounterMetricFamily(
         "signalbox_validation_actions",
-        "What was done with values outside the signature: values clipped, replaced or flagged; requests refused.",
+        "What was done with values outside the signature: values clipped, replaced, flagged or filled in; requests refused.",
         labels=[*_SLOT, "feature", "action"],
     )
     for labels, stats in list(engine.stats.items()):

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import msgspec
 import numpy as np
 
 from registry.signature import Feature, Kind
-from serving.dataplane import decode
+from serving.dataplane import decode, tensors
 from serving.dataplane.decode import Parameters
 from serving.dataplane.errors import BadRequest, Oversized
-from serving.dataplane.spec import Arrays, Spec
+from serving.dataplane.spec import Arrays, InputSpec, Spec
 from serving.dataplane.tensors import NUMPY_OF, Array
 
 _TYPES: dict[Kind, Any] = {Kind.NUMBER: float, Kind.INTEGER: int | float, Kind.BOOLEAN: bool, Kind.TEXT: str}
@@ -28,7 +28,7 @@ class RowCodec:
         self.features = spec.signature.features
         self.optional = any(feature.missing for feature in self.features)
         self._places = _places(self.features)
-        self.row_type = _row_type(self.features, renamed=not self._places)
+        self.row_type = _row_type(self.features, spec.filled, renamed=not self._places)
         row: Any = dict[str, Any] if self._places else self.row_type
         self.envelope = msgspec.defstruct(
             "Rows",
@@ -88,10 +88,12 @@ class RowCodec:
         if self.spec.is_matrix:
             tensor = next(iter(self.spec.inputs.values()))
             try:
+                if tensor.nullable and any(None in row for row in values):
+                    return {tensor.name: tensors.with_gaps([value for row in values for value in row], tensor.datatype).reshape(len(values), -1)}
                 return {tensor.name: np.array(values, dtype=NUMPY_OF[tensor.datatype])}
             except (TypeError, ValueError, OverflowError):
                 for feature, column in zip(self.features, zip(*values, strict=True), strict=True):
-                    _array_of(feature, column, tensor.datatype)  # one of them says which value it is
+                    _array_of(feature, column, tensor)  # one of them says which value it is
                 raise
         return self._columns(values)
 
@@ -99,7 +101,7 @@ class RowCodec:
         arrays: Arrays = {}
         for feature, column in zip(self.features, zip(*values, strict=True), strict=True):
             tensor = self.spec.inputs[feature.name]
-            array = _array_of(feature, column, tensor.datatype)
+            array = _array_of(feature, column, tensor)
             arrays[feature.name] = array.reshape(len(values), *(1 for _ in tensor.shape[1:]))
         return arrays
 
@@ -146,15 +148,15 @@ class RowCodec:
         return ", ".join(feature.name for feature in self.features[:40])
 
 
-def _array_of(feature: Feature, column: Sequence[Any], datatype: str) -> Array:
+def _array_of(feature: Feature, column: Sequence[Any], tensor: InputSpec) -> Array:
     """Put one feature's values into an array; raises BadRequest that names the row of the first that does not fit."""
-    kind = NUMPY_OF[datatype]
+    kind = NUMPY_OF[tensor.datatype]
     try:
-        return np.array(column, dtype=kind)
+        return tensors.with_gaps(column, tensor.datatype) if tensor.nullable and None in column else np.array(column, dtype=kind)
     except (TypeError, ValueError, OverflowError):
-        row = next(index for index, value in enumerate(column) if not _fits(value, kind))
+        row = next(index for index, value in enumerate(column) if not _fits(0 if tensor.nullable and value is None else value, kind))
     what = "the value is missing, which" if column[row] is None else "the number is too large, which"
-    raise BadRequest(f"Row {row}, feature '{feature.name}': {what} {datatype} cannot hold.")
+    raise BadRequest(f"Row {row}, feature '{feature.name}': {what} {tensor.datatype} cannot hold.")
 
 
 def _fits(value: Any, kind: Any) -> bool:
@@ -172,10 +174,14 @@ def _places(features: Sequence[Feature]) -> dict[str, str]:
     return {feature.name: f"f{index}" for index, feature in enumerate(features)}
 
 
-def _row_type(features: Sequence[Feature], *, renamed: bool) -> Any:
+def _row_type(features: Sequence[Feature], filled: Collection[str], *, renamed: bool) -> Any:
+    """Make the type of a row. A feature that may be missing may be left out; one that a policy fills in may only be null."""
     fields: list[Any] = []
     for index, feature in enumerate(features):
         kind = _TYPES[feature.kind]
-        fields.append((f"f{index}", kind | None | msgspec.UnsetType, msgspec.UNSET) if feature.missing else (f"f{index}", kind))
+        if feature.missing:
+            fields.append((f"f{index}", kind | None | msgspec.UnsetType, msgspec.UNSET))
+        else:
+            fields.append((f"f{index}", kind | None if feature.name in filled else kind))
     rename = {f"f{index}": feature.name for index, feature in enumerate(features)} if renamed else None
     return msgspec.defstruct("Row", fields, rename=rename, forbid_unknown_fields=True, kw_only=True)

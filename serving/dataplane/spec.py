@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Protocol, TypeVar
 
 from registry.signature import Layout, Signature, Tensor
@@ -34,13 +35,17 @@ Content = Callable[[int, AnyTensor, "InputSpec", str], Array]
 
 @dataclass(frozen=True, slots=True)
 class InputSpec:
-    """One expected tensor; ``shape_text`` is for messages, ``single`` the shape of one row if only the rows' number varies."""
+    """One expected tensor; ``shape_text`` is for messages, ``single`` the shape of one row if only the rows' number varies.
+
+    ``nullable``: null is taken though the datatype has no value for it, and a policy fills it in.
+    """
 
     name: str
     datatype: str
     shape: tuple[int, ...]
     shape_text: str
     single: list[int] | None
+    nullable: bool = field(default=False, compare=False)
 
     def fits(self, shape: Sequence[int]) -> bool:
         """Tell whether ``shape`` is this tensor's, -1 standing for any size."""
@@ -58,6 +63,21 @@ class Spec:
         self.batched = all(tensor.shape[:1] == (-1,) for tensor in signature.inputs)
         self.variable = any(-1 in tensor.shape[1:] for tensor in signature.inputs)
         self.is_matrix = signature.layout == Layout.MATRIX and len(signature.inputs) == 1
+        self.filled: frozenset[str] = frozenset()
+
+    def filling(self, features: frozenset[str]) -> Spec:
+        """Give the same, but for an endpoint whose policy fills in what is missing of ``features``: they take null too."""
+        other = copy.copy(self)
+        other.filled = features
+        other.inputs = {name: replace(spec, nullable=self._is_nullable(spec, features)) for name, spec in self.inputs.items()}
+        return other
+
+    def _is_nullable(self, spec: InputSpec, features: frozenset[str]) -> bool:
+        if spec.datatype in tensors.WITH_MISSING:
+            return False
+        if self.is_matrix and spec.shape[1:] == (len(self.signature.features),):
+            return bool(features)
+        return spec.name in features and math.prod(spec.shape[1:]) == 1
 
     def rows_of(self, arrays: Arrays) -> int:
         """Give the number of rows; a build whose first axis is no row takes one at a time."""
@@ -157,7 +177,7 @@ def _where(spec: InputSpec, model: str) -> str:
 def _json_array(tensor: InputTensor, spec: InputSpec, model: str) -> Array:
     if not tensor.data:
         raise BadRequest(f'{_where(spec, model)}: there is no data. Send "data", or "binary_data_size" and the header Inference-Header-Content-Length.')
-    return tensors.from_json(tensor.data, spec.datatype, tensor.shape, _where(spec, model))
+    return tensors.from_json(tensor.data, spec.datatype, tensor.shape, _where(spec, model), nullable=spec.nullable)
 
 
 def _binary_size(tensor: InputTensor, where: str) -> int | None:

@@ -32,32 +32,49 @@ NUMPY_OF: Final[dict[str, Any]] = {
 }
 DATATYPE_OF: Final = {np.dtype(kind): name for name, kind in NUMPY_OF.items()}
 _FLOATS = ("FP16", "FP32", "FP64")
+WITH_MISSING: Final = (*_FLOATS, "BYTES")
+"""The datatypes that have a value for what is missing: NaN, and None."""
 _FLAT: Final[dict[str, Any]] = {name: list[float] if name in _FLOATS else list[int] for name in NUMPY_OF} | {"BOOL": list[bool], "BYTES": list[str]}
 # null is a missing value where the schema allows one; integers and booleans have no such value.
 _WITH_NULL: Final[dict[str, Any]] = _FLAT | dict.fromkeys(_FLOATS, list[float | None]) | {"BYTES": list[str | None]}
+# With a policy that replaces what is missing they may be null too.
+_FILLED: Final[dict[str, Any]] = {name: list[bool | None] if name == "BOOL" else list[int | None] for name in NUMPY_OF if name not in WITH_MISSING}
 _DECODE_FLAT: Final = {name: msgspec.json.Decoder(kind).decode for name, kind in _FLAT.items()}
 _decode_any = msgspec.json.Decoder().decode
 _NUMPY = orjson.OPT_SERIALIZE_NUMPY
 
 
-def from_json(raw: bytes | msgspec.Raw, datatype: str, shape: Sequence[int], where: str) -> Array:
+def from_json(raw: bytes | msgspec.Raw, datatype: str, shape: Sequence[int], where: str, *, nullable: bool = False) -> Array:
     """Read the JSON array ``raw``, flat or nested, as a tensor of ``shape``; null becomes NaN (floats) or None (BYTES).
 
+    ``nullable``: integers and truths may be null too, as ``with_gaps`` says.
     Raises BadRequest for a wrong type, a count that is not the shape's, or a number that does not fit.
     """
     try:
         values: list[Any] = _DECODE_FLAT[datatype](raw)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        values = _nested(raw, datatype, shape, where)
+        values = _nested(raw, shape, where, _FILLED[datatype] if nullable else _WITH_NULL[datatype], datatype)
     if len(values) != math.prod(shape):
         raise BadRequest(f"{where}: the shape {list(shape)} has {math.prod(shape)} values, the data has {len(values)}.")
     try:
+        if nullable and None in values:
+            return with_gaps(values, datatype).reshape(shape)
         return np.array(values, dtype=NUMPY_OF[datatype]).reshape(shape)
     except (OverflowError, TypeError, ValueError) as error:
         raise BadRequest(f"{where}: a value does not fit {datatype}: {error}.") from None
 
 
-def _nested(raw: bytes | msgspec.Raw, datatype: str, shape: Sequence[int], where: str) -> list[Any]:
+def with_gaps(values: Sequence[Any], datatype: str) -> Array:
+    """Give integers or truths of which some are None as an array of objects, NaN for those: as floats, large integers would lose digits.
+
+    Raises OverflowError, TypeError or ValueError for a value that does not fit.
+    """
+    array = np.array([0 if value is None else value for value in values], dtype=NUMPY_OF[datatype]).astype(np.object_)
+    array[[value is None for value in values]] = math.nan
+    return array
+
+
+def _nested(raw: bytes | msgspec.Raw, shape: Sequence[int], where: str, kind: Any, datatype: str) -> list[Any]:
     """Read nested or null-bearing data; the nesting must be exactly the shape's."""
     try:
         values = _decode_any(raw)
@@ -70,7 +87,7 @@ def _nested(raw: bytes | msgspec.Raw, datatype: str, shape: Sequence[int], where
         _flatten(values, tuple(shape), flat, where)
         values = flat
     try:
-        converted: list[Any] = msgspec.convert(values, _WITH_NULL[datatype])
+        converted: list[Any] = msgspec.convert(values, kind)
     except (msgspec.ValidationError, OverflowError) as error:
         raise BadRequest(f"{where}: {datatype} expected. {error}.") from None
     return converted

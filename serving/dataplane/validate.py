@@ -1,25 +1,36 @@
 """Checks of values against the signature: missing, finite, bounds, categories; vectorised over a whole batch.
 
-A value that is missing or infinite where it may not be is refused. One outside the bounds or the
-categories follows the endpoint's policy: refuse, clip, replace or flag.
+An infinite value is refused. One outside the bounds or the categories follows the endpoint's policy: refuse,
+clip, replace or flag. So does one that is missing where the model takes none missing: only replace lets it pass.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
+import msgspec
 import numpy as np
 
 from core.errors import SignalboxError
-from registry.signature import Feature
+from registry.signature import Feature, Kind
 from serving.dataplane.errors import BadRequest
 from serving.dataplane.spec import Arrays, Spec
 from serving.dataplane.tensors import NUMPY_OF, Array
-from serving.segments import FLAG_CLIPPED, FLAG_OUT_OF_BOUNDS, FLAG_REPLACED, FLAG_UNSEEN_CATEGORY
+from serving.segments import FLAG_CLIPPED, FLAG_FILLED, FLAG_OUT_OF_BOUNDS, FLAG_REPLACED, FLAG_UNSEEN_CATEGORY
 from serving.table import ValidationPolicy
 
 Actions = dict[tuple[str, str], int]
-"""Values by feature and by what was done with them: ``clipped``, ``replaced``, ``flagged``; requests for ``refused``."""
+"""Values by feature and by what was done with them: ``clipped``, ``replaced``, ``flagged``, ``filled`` (missing, replaced); requests for ``refused``."""
+
+
+def filled_by(policy: ValidationPolicy, features: Sequence[Feature]) -> frozenset[str]:
+    """Name the features that may be missing for the policy, though not for the model."""
+    return frozenset(feature.name for feature in features if not feature.missing and _policy_of(policy, feature) == "replace")
+
+
+def _policy_of(policy: ValidationPolicy, feature: Feature | None) -> str:
+    return policy.features.get(feature.name, policy.default) if feature else "flag"
 
 
 class Checks:
@@ -35,11 +46,13 @@ class Checks:
                 features: Sequence[Feature | None] = spec.signature.features
             else:
                 features = [by_name.get(tensor.name)]
-            policies = [policy.features.get(feature.name, policy.default) if feature else "flag" for feature in features]
+            policies = [_policy_of(policy, feature) for feature in features]
             if tensor.datatype == "BYTES":
                 self._checks.append((tensor.name, TextCheck(tensor.name, features, policies)))
             elif tensor.datatype != "BOOL":
                 self._checks.append((tensor.name, NumberCheck(tensor.name, tensor.datatype, features, policies)))
+            elif "replace" in (policy.default, *policy.features.values()):
+                self._checks.append((tensor.name, TruthCheck(tensor.name, tensor.datatype, features, policies)))
 
     def are_clean(self, arrays: Arrays) -> bool:
         """Tell whether every value is as the signature says; the cheap and usual way."""
@@ -67,20 +80,24 @@ class Checks:
 
 
 class NumberCheck:
-    """Bounds of a numeric tensor. Bounds are rounded to the tensor's own type, so that the sample's extremes pass."""
+    """Bounds and missing values of a numeric tensor. Bounds are rounded to the tensor's own type, so that the sample's extremes pass.
+
+    Integers of which some are missing come as objects, NaN for those (``tensors.with_gaps``).
+    """
 
     def __init__(self, tensor: str, datatype: str, features: Sequence[Feature | None], policies: Sequence[str]) -> None:
         self.tensor, self.features, self.policies = tensor, features, policies
-        kind = np.dtype(NUMPY_OF[datatype])
+        self.kind = kind = np.dtype(NUMPY_OF[datatype])
         self.floating = kind.kind == "f"
-        least, most = (np.finfo(kind).min, np.finfo(kind).max) if self.floating else (np.iinfo(kind).min, np.iinfo(kind).max)
+        least, most = _range_of(kind)
         exact = kind if self.floating else np.dtype(np.float64)
         with np.errstate(over="ignore"):
             lows = np.array([least if feature is None or feature.minimum is None else feature.minimum for feature in features]).astype(exact)
             highs = np.array([most if feature is None or feature.maximum is None else feature.maximum for feature in features]).astype(exact)
         self.low, self.high = lows, highs
-        self.may_miss = np.array([feature is not None and feature.missing for feature in features])
-        self.any_may_miss = self.floating and bool(self.may_miss.any())
+        self.typical = [_typical(feature, least, most) for feature in features]
+        self.may_miss = np.array([self.floating and feature is not None and feature.missing for feature in features])
+        self.any_may_miss = bool(self.may_miss.any())
 
     def is_clean(self, array: Array) -> bool:
         clean = (array >= self.low) & (array <= self.high)
@@ -89,19 +106,36 @@ class NumberCheck:
         return 0 not in clean.tobytes()  # for a few rows six times faster than all()
 
     def apply(self, array: Array, flags: Array, done: Actions) -> Array:
-        changed = array.copy()
+        gaps = None if array.dtype != np.object_ else array != array  # noqa: PLR0124  # only NaN differs from itself
+        changed = array.copy() if gaps is None else np.where(gaps, 0, array).astype(self.kind)
         width = len(self.features)
         columns = changed.reshape(len(flags), -1)
         grid = columns.reshape(len(flags), -1, width)
-        clean = ((grid >= self.low) & (grid <= self.high)).all(axis=0)
+        clean = ((grid >= self.low) & (grid <= self.high)).all(axis=0).reshape(-1)
+        if gaps is not None:
+            gaps = gaps.reshape(columns.shape)
+            clean &= ~gaps.any(axis=0)
         for index in np.flatnonzero(~clean).tolist():
-            self._apply_column(columns[:, index], index % width, flags, done)
+            column = columns[:, index]
+            missing = np.isnan(column) if gaps is None else gaps[:, index]
+            if missing.any() and not self.may_miss[index % width]:
+                self._fill(column, missing, index % width, flags, done)
+            self._apply_column(column, index % width, flags, done)
         return changed
+
+    def _fill(self, column: Array, missing: Array, index: int, flags: Array, done: Actions) -> None:
+        """Put the typical value in for what is missing; raises BadRequest where the policy is another, or there is no such value."""
+        feature, typical = self.features[index], self.typical[index]
+        if feature is None or self.policies[index] != "replace" or typical is None:
+            where = _where(self.tensor, feature, int(np.argmax(missing)))
+            raise BadRequest(f"{where}: nan is refused: a number is missing (null or NaN), and the model takes none missing.", feature=_name(feature))
+        column[missing] = typical
+        flags[missing] |= FLAG_FILLED
+        _add(done, feature.name, "filled", int(np.count_nonzero(missing)))
 
     def _apply_column(self, column: Array, index: int, flags: Array, done: Actions) -> None:
         feature, policy = self.features[index], self.policies[index]
         if self.floating:
-            self._refuse_first(np.isnan(column) & ~self.may_miss[index], column, index, "a number is missing (null or NaN), and the model takes none missing")
             self._refuse_first(np.isinf(column), column, index, "the number is not finite or too large for the tensor's type")
         outside = (column < self.low[index]) | (column > self.high[index])
         if feature is None or not outside.any():
@@ -109,8 +143,9 @@ class NumberCheck:
         if policy == "refuse":
             self._refuse_first(outside, column, index, f"outside the bounds {_shown(feature.minimum)} to {_shown(feature.maximum)}")
         flags[outside] |= FLAG_OUT_OF_BOUNDS
-        if policy == "replace" and isinstance(feature.typical, int | float):
-            column[outside] = feature.typical
+        typical = self.typical[index]
+        if policy == "replace" and typical is not None:
+            column[outside] = typical
             flags[outside] |= FLAG_REPLACED
             action = "replaced"
         elif policy in ("clip", "replace"):
@@ -128,8 +163,19 @@ class NumberCheck:
             raise BadRequest(f"{_where(self.tensor, self.features[index], row)}: {column[row]} is refused: {what}.", feature=_name(self.features[index]))
 
 
+class TruthCheck(NumberCheck):
+    """Missing values of a BOOL tensor; made only where the endpoint's policy lets some come. It has no bounds."""
+
+    def __init__(self, tensor: str, datatype: str, features: Sequence[Feature | None], policies: Sequence[str]) -> None:
+        unbounded = [feature and msgspec.structs.replace(feature, minimum=None, maximum=None) for feature in features]
+        super().__init__(tensor, datatype, unbounded, policies)
+
+    def is_clean(self, array: Array) -> bool:
+        return array.dtype != np.object_
+
+
 class TextCheck:
-    """Missing values and categories of a BYTES tensor. A missing text runs as the empty string."""
+    """Missing values and categories of a BYTES tensor. A missing text that may be missing runs as the empty string."""
 
     def __init__(self, tensor: str, features: Sequence[Feature | None], policies: Sequence[str]) -> None:
         self.tensor, self.features, self.policies = tensor, features, policies
@@ -156,9 +202,7 @@ class TextCheck:
     def _apply_value(self, value: str | None, index: int, row: int, flags: Array, done: Actions) -> str:
         feature, policy, known = self.features[index], self.policies[index], self.known[index]
         if value is None:
-            if feature is None or not feature.missing:
-                raise BadRequest(f"{_where(self.tensor, feature, row)}: the text is missing (null), and the model takes none missing.", feature=_name(feature))
-            return ""
+            return self._filled(index, row, flags, done)
         if feature is None or known is None or value in known or (value == "" and feature.missing):
             return value
         if policy == "refuse":
@@ -171,6 +215,30 @@ class TextCheck:
             return feature.typical
         _add(done, feature.name, "flagged", 1)
         return value
+
+    def _filled(self, index: int, row: int, flags: Array, done: Actions) -> str:
+        feature = self.features[index]
+        if feature is not None and feature.missing:
+            return ""
+        if feature is None or self.policies[index] != "replace" or not isinstance(feature.typical, str):
+            raise BadRequest(f"{_where(self.tensor, feature, row)}: the text is missing (null), and the model takes none missing.", feature=_name(feature))
+        flags[row] |= FLAG_FILLED
+        _add(done, feature.name, "filled", 1)
+        return feature.typical
+
+
+def _range_of(kind: np.dtype[Any]) -> tuple[float, float]:
+    if kind.kind == "b":
+        return 0, 1
+    info: Any = np.finfo(kind) if kind.kind == "f" else np.iinfo(kind)
+    return info.min, info.max
+
+
+def _typical(feature: Feature | None, least: float, most: float) -> float | None:
+    """Give what ``replace`` puts in, if the tensor can hold it. Of whole numbers and truths it is whole: their median may lie between two."""
+    if feature is None or not isinstance(feature.typical, int | float) or not least <= feature.typical <= most:
+        return None
+    return feature.typical if feature.kind == Kind.NUMBER else round(feature.typical)
 
 
 def _add(done: Actions, feature: str, action: str, values: int) -> None:

@@ -18,9 +18,9 @@ from core.errors import Invalid, NotFound
 from core.ids import time_of
 from core.paging import ROWS, cursor_of, values_of_cursor
 from serving.models import PredictionSegment
-from serving.segments import FLAG_CLIPPED, FLAG_OUT_OF_BOUNDS, FLAG_REPLACED, FLAG_UNSEEN_CATEGORY, LONGEST, WORDS_OF_FLAGS, decode
+from serving.segments import FLAG_CLIPPED, FLAG_FILLED, FLAG_OUT_OF_BOUNDS, FLAG_REPLACED, FLAG_UNSEEN_CATEGORY, LONGEST, WORDS_OF_FLAGS, decode
 
-_ODD = FLAG_OUT_OF_BOUNDS | FLAG_UNSEEN_CATEGORY | FLAG_CLIPPED | FLAG_REPLACED
+_ODD = FLAG_OUT_OF_BOUNDS | FLAG_UNSEEN_CATEGORY | FLAG_CLIPPED | FLAG_REPLACED | FLAG_FILLED
 # One page looks at no more than this; a filter that finds less says how far back it looked.
 _MOST_SEGMENTS = 400
 _MOST_ROWS_READ = 10_000
@@ -34,7 +34,7 @@ _LAST_ID, _LAST_ROW = UUID(int=2**128 - 1), 2**31 - 1
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PredictionFilters:
-    """What to show. ``flagged``: only rows with a value that was out of bounds, unseen, clipped or replaced."""
+    """What to show. ``flagged``: only rows with a value that was out of bounds, unseen, clipped, replaced or filled in."""
 
     slot: str = ""
     version: int | None = None

@@ -156,21 +156,53 @@ def every_type(artifacts: Path) -> BuildEntry:
     return _entry(artifacts, content, signature, "echo", 1)
 
 
-def counter(artifacts: Path) -> BuildEntry:
+def customers(artifacts: Path) -> BuildEntry:
+    """A column model that gives back its features, of every kind and none of which may be missing; all but ``note`` have a typical value."""
+    tensors = {
+        "age": ("INT64", _INT64),
+        "member": ("BOOL", TensorProto.BOOL),
+        "weight": ("FP32", _FLOAT),
+        "plan": ("BYTES", _STRING),
+        "note": ("BYTES", _STRING),
+    }
+    content = _content(
+        [helper.make_node("Identity", [name], [f"out_{name}"]) for name in tensors],
+        [helper.make_tensor_value_info(name, kind, [None, 1]) for name, (_, kind) in tensors.items()],
+        [helper.make_tensor_value_info(f"out_{name}", kind, [None, 1]) for name, (_, kind) in tensors.items()],
+        {},
+    )
+    signature = Signature(
+        layout=Layout.COLUMNS,
+        features=(
+            Feature(name="age", kind=Kind.INTEGER, minimum=18, maximum=2**62, typical=40.5),
+            Feature(name="member", kind=Kind.BOOLEAN, minimum=1, maximum=1, typical=1.0),
+            Feature(name="weight", kind=Kind.NUMBER, minimum=40, maximum=160, typical=70.5),
+            Feature(name="plan", kind=Kind.TEXT, categories=("free", "gold"), typical="free"),
+            Feature(name="note", kind=Kind.TEXT),
+        ),
+        inputs=tuple(Tensor(name, datatype, (-1, 1)) for name, (datatype, _) in tensors.items()),
+        outputs=tuple(Tensor(f"out_{name}", datatype, (-1, 1)) for name, (datatype, _) in tensors.items()),
+        task="transform",
+    )
+    return _entry(artifacts, content, signature, "customers", 1)
+
+
+def counter(artifacts: Path, *, version: int = 1, features: tuple[Feature, ...] | None = None) -> BuildEntry:
     """A matrix model of two whole numbers, of which ``a`` may be missing as far as the signature knows: ``prediction = a + b``."""
     content = _content(
         [helper.make_node("ReduceSum", ["input", "axis"], ["prediction"])],
         [helper.make_tensor_value_info("input", _INT64, [None, 2])],
         [helper.make_tensor_value_info("prediction", _INT64, [None, 1])],
         {"axis": np.array([1], np.int64)},
+        version,
     )
     signature = Signature(
         layout=Layout.MATRIX,
-        features=(Feature(name="a", kind=Kind.INTEGER, missing=True), Feature(name="b", kind=Kind.INTEGER)),
+        features=features or (Feature(name="a", kind=Kind.INTEGER, missing=True), Feature(name="b", kind=Kind.INTEGER)),
         inputs=(Tensor("input", "INT64", (-1, 2)),),
         outputs=(Tensor("prediction", "INT64", (-1, 1)),),
     )
-    return _entry(artifacts, content, signature, "counts", 1)
+    return _entry(artifacts, content, signature, "counts", version)
 
 
 def slow(artifacts: Path, *, loops: int = 250_000) -> BuildEntry:

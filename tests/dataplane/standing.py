@@ -34,6 +34,9 @@ def document(artifacts: Path) -> RouteTable:
     inches = models.regressor(artifacts, version=4, offset=0.75, features=quoted)
     optional = tuple(Feature(name=name, kind=Kind.NUMBER, missing=name == "a") for name in "abc")
     single, double = (models.regressor(artifacts, version=5 + wide, offset=2, features=optional, double=bool(wide)) for wide in (0, 1))
+    customers = models.customers(artifacts)
+    typical = tuple(Feature(name=name, kind=Kind.INTEGER, typical=7.0) for name in "ab")
+    counted = models.counter(artifacts, version=2, features=typical)
     endpoints = [
         endpoint("sum", one, limits=Limits(max_rows=50, max_body_bytes=100_000)),
         endpoint("split", one, ("green", two, 30, False)),
@@ -49,7 +52,12 @@ def document(artifacts: Path) -> RouteTable:
         endpoint("heavy", heavy),
         endpoint("inches", inches),
         endpoint("two-types", single, ("green", double, 50, False)),
+        endpoint("customers", customers),
+        endpoint("filled", customers, validation=ValidationPolicy(default="replace")),
+        endpoint("filled-matrix", one, validation=ValidationPolicy(features={"b": "replace"})),
+        endpoint("filled-counts", counted, validation=ValidationPolicy(features={"a": "replace"})),
+        endpoint("filled-shadowed", one, ("green", two, 0, True), validation=ValidationPolicy(default="replace")),
         EndpointEntry(id="empty", name="empty", revision=1),
     ]
     keys = (KEY_ENTRY, _EXPIRED, _ELSEWHERE, _READER, _OPERATOR)
-    return table([one, two, churn, echo, counts, whole, slow, heavy, inches, single, double], endpoints, keys=keys)
+    return table([one, two, churn, echo, counts, whole, slow, heavy, inches, single, double, customers, counted], endpoints, keys=keys)

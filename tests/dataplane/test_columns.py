@@ -112,6 +112,21 @@ def test_columns_of_texts_and_numbers_and_views_with_gaps() -> None:
     assert table["out.count"].to_pylist() == [1, 2, 1, 2]
 
 
+def test_whole_numbers_and_truths_that_are_missing_stay_exact_beside_others() -> None:
+    large, nan = 2**53 + 1, float("nan")
+    gaps = [np.array([[large, nan], [nan, 3]], object), np.array([[7, large]])]
+    batches = [Batch({"input": given}, [np.zeros((len(given), 1), np.float32)], None, [_call(1, len(given))]) for given in gaps]
+    slot = _slot([Feature(name=name, kind=Kind.INTEGER) for name in "ab"], [Tensor("input", "INT64", (-1, 2))], [Tensor("y", "FP32", (-1, 1))])
+    for order in (batches, batches[::-1]):
+        table = _table(slot, *order)
+        rows = {(a, b) for a, b in zip(table["in.a"].to_pylist(), table["in.b"].to_pylist(), strict=True)}
+        assert rows == {(large, None), (None, 3), (7, large)}
+        assert [str(table.schema.field(name).type) for name in ("in.a", "in.b")] == ["int64", "int64"]
+    slot = _slot([Feature(name=name, kind=Kind.BOOLEAN) for name in "ab"], [Tensor("input", "BOOL", (-1, 2))], [Tensor("y", "FP32", (-1, 1))])
+    table = _table(slot, Batch({"input": np.array([[True, nan]], object)}, [np.zeros((1, 1), np.float32)], None, [_call(1)]))
+    assert (table["in.a"].to_pylist(), table["in.b"].to_pylist()) == ([True], [None])
+
+
 def test_a_matrix_of_texts_has_a_column_per_feature() -> None:
     slot = _slot([Feature(name=name, kind=Kind.TEXT) for name in "ab"], [Tensor("input", "BYTES", (-1, 2))], [Tensor("y", "FP32", (-1,))])
     table = _table(slot, Batch({"input": np.array([["x", None]], object)}, [np.array([1], np.float32)], None, [_call(1)]))

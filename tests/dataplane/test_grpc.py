@@ -140,6 +140,12 @@ def test_a_wrong_message_is_refused_by_name(stub: Any, change: Any, text: str) -
     assert _refusal(stub.ModelInfer, request) == (Code.INVALID_ARGUMENT, text)
 
 
+def test_what_is_missing_is_filled_in_by_the_policy(stub: Any) -> None:
+    assert _value(stub.ModelInfer(_request([[1, np.nan, 0], [1, 2, 0]], name="filled-matrix"), metadata=KEYED)) == [51.0, 21.0]
+    code, text = _refusal(stub.ModelInfer, _request([[1, 2, np.nan]], name="filled-matrix"))
+    assert (code, "feature 'c': nan is refused: a number is missing" in text) == (Code.INVALID_ARGUMENT, True)
+
+
 def test_a_typed_value_that_does_not_fit_its_type_is_refused(stub: Any) -> None:
     request = _typed_echo()
     tensor = next(each for each in request.inputs if each.datatype == "INT8")

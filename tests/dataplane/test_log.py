@@ -12,7 +12,7 @@ from uuid import UUID
 import httpx
 import pytest
 
-from serving.segments import FLAG_CLIPPED, FLAG_DEMO, FLAG_OUT_OF_BOUNDS, FLAG_REPLACED, FLAG_UNSEEN_CATEGORY
+from serving.segments import FLAG_CLIPPED, FLAG_DEMO, FLAG_FILLED, FLAG_OUT_OF_BOUNDS, FLAG_REPLACED, FLAG_UNSEEN_CATEGORY
 from serving.table import ValidationPolicy
 from tests.dataplane import models
 from tests.dataplane.conftest import HEADERS, KEY_ENTRY, Log, Plane, endpoint, table, wait_for
@@ -58,6 +58,20 @@ def test_the_log_keeps_what_was_sent_and_flags_what_a_policy_changed(plane_with_
     records = wait_for(lambda: log.records("sum"), "the log")
     assert [(record["in.a"], record["in.b"], record["out.prediction"]) for record in records] == [(99.0, 1.0, 119.0), (1.0, 99.0, 151.0)]
     assert [record["flags"] for record in records] == [FLAG_OUT_OF_BOUNDS | FLAG_CLIPPED, FLAG_OUT_OF_BOUNDS | FLAG_REPLACED]
+
+
+def test_the_log_keeps_that_a_value_was_missing_and_flags_its_row(plane_with_log: Plane, log: Log) -> None:
+    customers = models.customers(plane_with_log.artifacts)
+    log.publish(table([customers], [endpoint("customers", customers, validation=ValidationPolicy(default="replace"))]))
+    client = plane_with_log.start().client
+    whole = {"age": 2**60 + 1, "member": False, "weight": 50.5, "plan": "gold", "note": "tall"}
+    missing = whole | {"age": None, "member": None, "weight": None, "plan": None}
+    for rows in ([whole, missing], [whole]):
+        assert client.post("/v2/models/customers/predict", json={"rows": rows}).status_code == 200
+    records = wait_for(lambda: len(found := log.records("customers")) == 3 and found, "the log")
+    assert [{name: record[f"in.{name}"] for name in whole} for record in records] == [whole, missing, whole]
+    assert [record["out.out_age"] for record in records] == [2**60 + 1, 40, 2**60 + 1]
+    assert [record["flags"] for record in records] == [0, FLAG_FILLED, 0]
 
 
 def test_the_policies_off_and_sampled_and_shadow(plane_with_log: Plane, log: Log) -> None:

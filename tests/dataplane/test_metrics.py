@@ -116,6 +116,14 @@ def test_counts_what_validation_did(standing: Plane, feature: str, action: str) 
     assert others == 1
 
 
+def test_counts_what_was_missing_and_filled_in(standing: Plane) -> None:
+    counted = {"endpoint": "filled-matrix", "slot": "blue", "feature": "b", "action": "filled"}
+    missing = ROW | {"b": None}
+    assert _change(standing, lambda: _predict(standing, "filled-matrix", missing, ROW, missing), "signalbox_validation_actions_total", **counted) == 2
+    flagged = {"endpoint": "filled-matrix", "slot": "blue"}
+    assert _change(standing, lambda: _predict(standing, "filled-matrix", missing, ROW, missing), "signalbox_flagged_rows_total", **flagged) == 2
+
+
 def test_every_bucket_holds_those_below_it(standing: Plane) -> None:
     _predict(standing, "sum", ROW)
     found = [

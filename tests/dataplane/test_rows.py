@@ -102,6 +102,54 @@ def test_clip_and_replace_change_what_is_run(standing: Plane) -> None:
     assert "row 0, feature 'c': 99.0 is refused: outside the bounds 0 to 9" in predict(standing, [{"a": 1, "b": 1, "c": 99}], "clipped").json()["error"]
 
 
+CUSTOMER = {"age": 2**60 + 1, "member": False, "weight": 50.5, "plan": "gold", "note": "tall"}
+FILLED = {"age": 40, "member": True, "weight": 70.5, "plan": "free"}
+
+
+def _given_back(answer: httpx.Response) -> list[dict[str, Any]]:
+    assert answer.status_code == 200, answer.text
+    return [{name.removeprefix("out_"): value for name, value in row.items()} for row in answer.json()["predictions"]]
+
+
+@pytest.mark.parametrize("feature", FILLED)
+def test_replace_fills_in_what_is_missing_of_every_kind(standing: Plane, feature: str) -> None:
+    rows = [CUSTOMER, CUSTOMER | {feature: None}]
+    assert _given_back(predict(standing, rows, "filled")) == [CUSTOMER, CUSTOMER | {feature: FILLED[feature]}]
+    assert _given_back(predict(standing, [CUSTOMER | dict.fromkeys(FILLED)], "filled")) == [CUSTOMER | FILLED]
+
+
+@pytest.mark.parametrize("feature", FILLED)
+def test_without_replace_what_is_missing_is_refused(standing: Plane, feature: str) -> None:
+    answer = predict(standing, [CUSTOMER, CUSTOMER | {feature: None}], "customers")
+    assert (answer.status_code, f"Row 1, feature '{feature}': Expected" in answer.json()["error"]) == (400, True)
+
+
+def test_replace_needs_a_typical_value_and_the_name(standing: Plane) -> None:
+    no_value = predict(standing, [CUSTOMER | {"note": None}], "filled")
+    assert (no_value.status_code, no_value.json()["error"]) == (400, "Input 'note', row 0: the text is missing (null), and the model takes none missing.")
+    absent = predict(standing, [{name: value for name, value in CUSTOMER.items() if name != "age"}], "filled")
+    assert (absent.status_code, "missing required field 'age'" in absent.json()["error"]) == (400, True)
+
+
+def test_replace_fills_in_matrices(standing: Plane) -> None:
+    assert predict(standing, [{"a": 1, "b": None, "c": 0}, {"a": 1, "b": 2, "c": 0}], "filled-matrix").json()["predictions"] == [
+        {"prediction": 51.0},
+        {"prediction": 21.0},
+    ]
+    rows = [{"a": None, "b": 100}, {"a": 1, "b": 200}]
+    assert predict(standing, rows, "filled-counts").json()["predictions"] == [{"prediction": 107}, {"prediction": 201}]
+    for name, row in (("filled-matrix", {"a": None, "b": 1, "c": 0}), ("filled-counts", {"a": 1, "b": None})):
+        assert "got 'null'" in predict(standing, [row], name).json()["error"]
+    assert "too large, which INT64 cannot hold" in predict(standing, [{"a": None, "b": 1}, {"a": 2**64, "b": 1}], "filled-counts").json()["error"]
+    assert predict(standing, [{"a": None, "b": 1, "c": 0}], "filled-shadowed").json()["predictions"] == [{"prediction": 15.0}]
+
+
+def test_replace_fills_in_csv(standing: Plane) -> None:
+    text = "age,member,weight,plan,note\r\n,true,,,tall\r\n"
+    answer = standing.client.post("/v2/models/filled/predict", content=text, headers={"Content-Type": "text/csv"})
+    assert _given_back(answer) == [FILLED | {"note": "tall"}]
+
+
 @pytest.mark.parametrize(
     "document",
     [
