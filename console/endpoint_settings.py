@@ -17,11 +17,12 @@ from access.rights import Right
 from console.answers import answer, done, page
 from console.endpoint import shown
 from console.endpoints import LOG_POLICIES
+from console.templatetags.formats import counted, number, share
 from core.errors import Conflict, Invalid, SignalboxError, Unprocessable
 from serving.delete_endpoint import delete_endpoint
 from serving.edit_endpoint import edit_endpoint
 from serving.policies import VALIDATION_CHOICES
-from serving.queries import EndpointDetail, endpoint_detail
+from serving.queries import EndpointDetail, FeatureActions, endpoint_detail, validation_actions
 from serving.table import CachePolicy, Limits
 
 _LIMITS = (
@@ -89,6 +90,8 @@ def _page(request: HttpRequest, actor: Actor, detail: EndpointDetail, wrong: Sig
     live = detail.live
     posted = request.POST if wrong else None
     features = [] if live is None or live.signature is None else [feature.name for feature in live.signature.features]
+    done = validation_actions(detail.name)
+    notes = {each.feature: _note(each) for each in done.features}
     context = shown(actor, detail, "settings") | {
         "title": f"Settings of {detail.name}",
         "wrong": wrong.message if wrong else "",
@@ -98,9 +101,20 @@ def _page(request: HttpRequest, actor: Actor, detail: EndpointDetail, wrong: Sig
         "cache_choices": _CACHE_CHOICES,
         "choices": _CHOICES,
         "feature_choices": [("", "as by default"), *_CHOICES],
-        "features": [(feature, (posted.get(f"feature.{feature}") if posted else policy.get(feature)) or "") for feature in features],
+        "features": [(feature, (posted.get(f"feature.{feature}") if posted else policy.get(feature)) or "", notes.get(feature, "")) for feature in features],
+        "checked": done.rows,
     }
     return render(request, "endpoint/settings.html", context, status=wrong.status if wrong else 200)
+
+
+def _note(done: FeatureActions) -> str:
+    """Say what was done with the values of a feature: ``412 clipped, 4.0 % of the rows; 3 requests refused``."""
+    words = (("clipped", done.clipped), ("replaced", done.replaced), ("missing and replaced", done.filled), ("flagged", done.flagged))
+    values = ", ".join(f"{number(count, 0)} {word}" for word, count in words if count)
+    parts = [f"{values}, {share(done.share)} of the rows"] if values else []
+    if done.refused:
+        parts.append(f"{counted(done.refused, 'requests')} refused")
+    return "; ".join(parts)
 
 
 def _typed(detail: EndpointDetail, posted: Any) -> dict[str, Any]:

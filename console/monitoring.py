@@ -26,7 +26,7 @@ from monitoring.faults import faults_of
 from monitoring.models import Rule, Verdict
 from monitoring.queries.shapes import DriftCell, DriftGrid, DriftRow, Mark, PerformanceLine, PerformanceSummary, QualityRow
 from monitoring.rules import RANGES, change_rule, rule_of
-from serving.queries import EndpointDetail, endpoint_detail, endpoints_page
+from serving.queries import EndpointDetail, endpoint_detail, endpoints_page, validation_actions
 
 _OUTCOMES = """curl -X POST {console}/api/v1/outcomes/ \\
   -H 'Authorization: Bearer <key with the scope outcomes>' -H 'Content-Type: application/json' \\
@@ -84,7 +84,9 @@ def endpoint(request: HttpRequest, name: str) -> HttpResponse:
         context |= _heat(grid.value)
     context |= {"performance": tile(lambda: _performance(name, hours)), "quality": tile(lambda: queries.data_quality(name, hours, version=version))}
     context |= {"faults": tile(lambda: faults_of(name))}
-    rows = context["quality"].value.rows if context["quality"].value else ()
+    quality = context["quality"].value
+    context |= {"validation": tile(lambda: validation_actions(name, hours, version=quality.version if quality else version))}
+    rows = quality.rows if quality else ()
     context |= {"odd": [row for row in rows if _is_odd(row)], "plain": [row for row in rows if not _is_odd(row)]}
     context |= {"false_alarms": tile(lambda: queries.false_alarms(name))}
     context |= {"deploy_command": f"signalbox deploy {name} MODEL VERSION"}

@@ -234,6 +234,33 @@ class KeyUsage(models.Model):
         return f"{self.key_id} {self.day}: {self.rows}"
 
 
+class ValidationCount(models.Model):
+    """What validation did at one slot in one hour, as one data-plane process counted it. Absolute values: writing twice is harmless.
+
+    ``action`` and what is counted: ``checked`` rows, with an empty ``feature``; ``clipped``, ``replaced``, ``flagged``
+    and ``filled`` values of a feature, the last missing and replaced; ``refused`` requests for a value of it.
+    """
+
+    id = models.BigAutoField(primary_key=True)
+    start_at = models.DateTimeField(help_text="The beginning of the hour.")
+    endpoint = models.CharField(max_length=100)
+    slot = models.CharField(max_length=32)
+    version = models.PositiveIntegerField()
+    feature = models.CharField(max_length=100, blank=True)
+    action = models.CharField(max_length=16)
+    process = models.UUIDField(help_text="The data-plane process; the nil UUID in an hour that was put together.")
+    count = models.PositiveBigIntegerField()
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["start_at", "endpoint", "slot", "version", "feature", "action", "process"], name="validation_count_unique")
+        ]
+        indexes = [models.Index(fields=["endpoint", "start_at"], name="validation_endpoint_start")]
+
+    def __str__(self) -> str:
+        return f"{self.endpoint} {self.slot} {self.start_at:%Y-%m-%d %H:%M}: {self.count} {self.action} {self.feature}".rstrip()
+
+
 class TrafficWindow(models.Model):
     """What one data-plane process counted at one slot in one window. Absolute values: writing twice is harmless.
 

@@ -10,7 +10,7 @@ from django.db import connection, transaction
 
 from core.clock import now
 from serving.latency import BUCKETS
-from serving.models import Compaction, DataPlaneProcess, LostPredictions, TrafficWindow
+from serving.models import Compaction, DataPlaneProcess, LostPredictions, TrafficWindow, ValidationCount
 from serving.queries.system import FORGOTTEN_AFTER
 
 TEN_SECONDS_KEPT = timedelta(hours=2, minutes=10)
@@ -67,9 +67,10 @@ def delete_old_windows() -> int:
 
 
 def delete_old_notes() -> int:
-    """Forget what was lost and what was compacted once the log itself is past its retention; gives the rows deleted."""
+    """Forget what was lost, what was compacted and what validation did once the log itself is past its retention; gives the rows deleted."""
     limit = now() - timedelta(days=settings.ENVIRONMENT.log_retention_days)
-    return sum(model.objects.filter(at__lt=limit).delete()[0] for model in (LostPredictions, Compaction))
+    hours, _ = ValidationCount.objects.filter(start_at__lt=limit).delete()
+    return hours + sum(model.objects.filter(at__lt=limit).delete()[0] for model in (LostPredictions, Compaction))
 
 
 def forget_processes() -> int:

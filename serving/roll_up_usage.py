@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import date, timedelta
 from uuid import UUID
 
 from django.db import connection
@@ -34,11 +34,15 @@ SELECT count(*) FROM part
 
 def roll_up_usage(*, most_rows: int = MOST_ROWS) -> int:
     """Put the rows of days that ended at least MARGIN ago together, a bounded number per run; gives how many rows of processes are gone."""
-    before = now().date() - MARGIN
+    return put_together(_PUT_TOGETHER, before=now().date() - MARGIN, most_rows=most_rows)
+
+
+def put_together(statement: str, *, before: date, most_rows: int) -> int:
+    """Run ``statement`` until it takes fewer than ``most_rows`` rows of before that day or moment; gives how many it took in all."""
     taken = 0
     for _ in range(MOST_ROUNDS):
         with connection.cursor() as cursor:
-            cursor.execute(_PUT_TOGETHER, {"before": before, "nobody": _NOBODY, "most": most_rows})
+            cursor.execute(statement, {"before": before, "nobody": _NOBODY, "most": most_rows})
             count = int(cursor.fetchone()[0])
         taken += count
         if count < most_rows:

@@ -14,13 +14,13 @@ from django.db import connection, models, transaction
 from core import jobs
 from core.errors import Conflict
 from core.models import Job
-from serving.models import Endpoint, LostPredictions, PredictionSegment, TrafficWindow
+from serving.models import Endpoint, LostPredictions, PredictionSegment, TrafficWindow, ValidationCount
 
 KIND = "serving.tasks.seal"
 STRAY = "stray"
 _BATCH = 1000
 
-sealed: list[type[models.Model]] = [PredictionSegment, TrafficWindow, LostPredictions]
+sealed: list[type[models.Model]] = [PredictionSegment, TrafficWindow, LostPredictions, ValidationCount]
 """The tables with a column ``endpoint`` that tell what happened there."""
 on_deleted: list[Callable[[str], None]] = []
 """Called in the transaction that deletes an endpoint: what was set for it ends."""
@@ -62,6 +62,9 @@ def seal_strays() -> int:
         cursor.execute(
             "DELETE FROM serving_trafficwindow AS t USING serving_endpoint AS e"
             " WHERE t.endpoint = e.name AND t.start_at < e.created_at - make_interval(secs => t.level)"
+        )
+        cursor.execute(
+            "DELETE FROM serving_validationcount AS v USING serving_endpoint AS e WHERE v.endpoint = e.name AND v.start_at < e.created_at - interval '1 hour'"
         )
         cursor.execute(
             "UPDATE serving_predictionsegment AS s SET endpoint = left(e.name, %s) || %s FROM serving_endpoint AS e"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from celery import shared_task
 
 from core import jobs
-from serving import compact, roll_up, roll_up_usage
+from serving import compact, roll_up, roll_up_usage, roll_up_validation
 from serving import delete_old as old
 from serving import seal as sealing
 
@@ -41,5 +41,6 @@ def compact_log() -> None:
 
 @shared_task(name="serving.tasks.roll_up_usage")
 def roll_up_key_usage() -> None:
-    """Every day: what processes counted for keys on days long ended becomes one row per key and day."""
+    """Every day: what processes counted for keys, and of validation, on days long ended becomes one row for all of them."""
     roll_up_usage.roll_up_usage()
+    roll_up_validation.roll_up_validation()

@@ -41,6 +41,7 @@ COMMANDS = {
     "export-predictions": "predictions",
     "drift": "monitoring",
     "performance": "monitoring",
+    "validation": "monitoring",
     "alerts": "monitoring",
     "keys": "keys",
 }

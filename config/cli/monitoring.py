@@ -1,4 +1,4 @@
-"""``signalbox drift``, ``signalbox performance`` and ``signalbox alerts``."""
+"""``signalbox drift``, ``signalbox performance``, ``signalbox validation`` and ``signalbox alerts``."""
 
 from __future__ import annotations
 
@@ -46,6 +46,23 @@ def performance(session: Session, endpoint: str, hours: int) -> None:
     session.table(found["summary"], columns, f"{endpoint} answered nothing in the last {hours} hours.")
     if found["summary"] and not any(row["n"] for row in found["summary"]):
         session.progress("Next:  signalbox outcomes FILE.csv")
+
+
+@click.command()
+@click.argument("endpoint")
+@click.option("--hours", type=click.IntRange(1, 168), default=24, show_default=True)
+@click.option("--version", type=int, default=None, help="By default all versions that answer.")
+@connected
+def validation(session: Session, endpoint: str, hours: int, version: int | None) -> None:
+    """Show what was done with values outside the signature at ENDPOINT: values by what was done, SHARE of the rows, requests REFUSED."""
+    found = session.api.get(f"endpoints/{endpoint}/validation/", hours=hours, version=version)
+    if session.as_json:
+        session.show(found, "")
+        return
+    columns = {"feature": "FEATURE", "policy": "POLICY", "clipped": "CLIPPED", "replaced": "REPLACED", "filled": "FILLED", "flagged": "FLAGGED"}
+    columns |= {"share": "SHARE", "refused": "REFUSED"}
+    session.table(found["features"], columns, f"Nothing outside the signature came to {endpoint} in the last {hours} h.")
+    session.progress(f"{found['rows']:,} rows were checked.")
 
 
 @click.command()

@@ -66,6 +66,20 @@ class TrafficView(APIView):
         return Response({"t": series.t, "lines": series.lines, "marks": series.marks, "step": series.step})
 
 
+class ValidationView(APIView):
+    permission_classes = reading_needs(Right.ENDPOINT_VIEW, "endpoint")
+
+    @extend_schema(
+        operation_id="get_validation",
+        parameters=[serializers.ValidationIn],
+        responses=serializers.ValidationActions,
+        summary="What was done with values outside the signature",
+        tags=_TAGS,
+    )
+    def get(self, request: Request, name: str) -> Response:
+        return Response(serializers.ValidationActions(queries.validation_actions(name, **parameters_of(request, serializers.ValidationIn))).data)
+
+
 class PredictionsView(APIView):
     permission_classes = reading_needs(Right.PREDICTIONS_VIEW, "endpoint")
 

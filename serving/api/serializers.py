@@ -22,6 +22,7 @@ from rest_framework.serializers import (
 from core.processes import PartState
 from serving.models import Endpoint
 from serving.queries.traffic import WINDOWS
+from serving.queries.validation import MOST_HOURS
 
 _HOW = "Send the revision that you saw, so that nothing done meanwhile is overwritten: `GET /api/v1/endpoints/{name}/` gives it."
 
@@ -248,6 +249,35 @@ class Traffic(serializers.Serializer[Any]):
     lines = DictField(child=ListField(child=FloatField(allow_null=True)))
     marks = Mark(many=True)
     step = IntegerField()
+
+
+class ValidationIn(serializers.Serializer[Any]):
+    hours = IntegerField(required=False, default=24, min_value=1, max_value=MOST_HOURS, help_text="How far back: the present hour and those before it.")
+    version = IntegerField(required=False, allow_null=True, default=None, min_value=1, help_text="By default all that answer.")
+
+
+class FeatureActions(serializers.Serializer[Any]):
+    """Values of a feature by what was done with them, and requests ``refused`` for one; ``share`` of the rows, 0 to 1, whose value was not taken as it was."""
+
+    feature = CharField()
+    policy = CharField(help_text="The policy that the feature has now.")
+    clipped = IntegerField()
+    replaced = IntegerField()
+    filled = IntegerField(help_text="Missing, and replaced by the typical value.")
+    flagged = IntegerField()
+    refused = IntegerField()
+    share = FloatField(allow_null=True)
+
+
+class ValidationActions(serializers.Serializer[Any]):
+    """What validation did in ``hours``; ``rows`` were checked. Features with nothing done are left out."""
+
+    endpoint = CharField()
+    version = IntegerField(allow_null=True)
+    hours = IntegerField()
+    since = DateTimeField()
+    rows = IntegerField()
+    features = FeatureActions(many=True)
 
 
 class PredictionsIn(serializers.Serializer[Any]):

@@ -18,6 +18,7 @@ urlpatterns = [
     path("endpoints/<str:name>/unload/", verbs.UnloadView.as_view(), name="api-endpoint-unload"),
     path("endpoints/<str:name>/ledger/", reads.LedgerView.as_view(), name="api-endpoint-ledger"),
     path("endpoints/<str:name>/traffic/", reads.TrafficView.as_view(), name="api-endpoint-traffic"),
+    path("endpoints/<str:name>/validation/", reads.ValidationView.as_view(), name="api-endpoint-validation"),
     path("endpoints/<str:name>/predictions/", reads.PredictionsView.as_view(), name="api-endpoint-predictions"),
     path("endpoints/<str:name>/predictions/export/", reads.PredictionsExportView.as_view(), name="api-endpoint-predictions-export"),
     path("endpoints/<str:name>/predictions/<uuid:prediction_id>/", reads.PredictionView.as_view(), name="api-endpoint-prediction"),

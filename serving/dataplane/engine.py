@@ -115,6 +115,8 @@ class Engine:
         try:
             self._take(call)
         except SignalboxError as error:
+            if "feature" in error.detail and call.endpoint is not None:  # no slot is chosen yet: the one that read the rows counts it
+                call.endpoint.candidates(call.head.route.version)[0].checks.count_refused(error)
             self.refuse(call, error)
         except Exception:  # the edge: one call's failure must not reach another
             logger.exception("A call to %s failed.", call.head.route.endpoint)

@@ -19,6 +19,7 @@ from serving.dataplane.builds import State
 from serving.dataplane.engine import Engine
 from serving.dataplane.memory import BuildMemory
 from serving.dataplane.postgres import Away, Link
+from serving.dataplane.validation_counts import ValidationCounts
 
 logger = logging.getLogger(__name__)
 
@@ -50,6 +51,7 @@ class Heartbeat:
         self._kind = kind
         self._process, self._engine, self._memory, self._link = process, engine, memory, link
         self._counts = engine.counts
+        self._validation = ValidationCounts(process)
         self._told: list[dict[str, Any]] = []
         self._started_at = now()
         self._stopping = threading.Event()
@@ -70,6 +72,7 @@ class Heartbeat:
             if beats % _SPOOL_EVERY == 1:
                 self._look_for_spooled()
                 self._write(self._engine.log.report)
+                self._write_validation()
             self._write(self._beat)
             if beats % _COUNTS_EVERY == 0:
                 self._write(self._counts.write)
@@ -78,8 +81,15 @@ class Heartbeat:
         self._write(self._counts.write)
         self._write(self._engine.accounts.write)
         self._write(self._engine.log.report)
+        self._write_validation()
         self._write(lambda connection: connection.execute(_FORGET, [self._process]))
         self._link.close()
+
+    def _write_validation(self) -> None:
+        engine = self._engine
+        self._validation.look(engine.stats)
+        endpoints = engine.routes.endpoints if engine.routes else {}
+        self._write(lambda connection: self._validation.write(connection, endpoints))
 
     def _look_for_spooled(self) -> None:
         try:

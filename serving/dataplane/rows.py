@@ -48,7 +48,7 @@ class RowCodec:
         try:
             request: Any = self._decode(body)
         except msgspec.ValidationError as error:
-            raise BadRequest(self._text(error)) from None
+            raise self._refusal(error) from None
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             request = decode.strictly(self._decode, body)
         self._check_count(len(request.rows), max_rows)
@@ -70,7 +70,7 @@ class RowCodec:
         try:
             rows: list[Any] = msgspec.convert(records, list[self.row_type], strict=strict)  # type: ignore[name-defined]  # as above
         except msgspec.ValidationError as error:
-            raise BadRequest(self._text(error)) from None
+            raise self._refusal(error) from None
         return rows
 
     def _by_place(self, row: int, record: dict[str, Any]) -> dict[str, Any]:
@@ -112,7 +112,7 @@ class RowCodec:
             for row, record in enumerate(values):
                 value = record[index]
                 if isinstance(value, float) and not value.is_integer():
-                    raise BadRequest(f"Row {row}, feature '{feature.name}': a whole number is expected, got {value}.")
+                    raise BadRequest(f"Row {row}, feature '{feature.name}': a whole number is expected, got {value}.", feature=feature.name)
 
     def _refuse_nameless(self) -> None:
         if not self.features:
@@ -132,17 +132,17 @@ class RowCodec:
             return count + len(request.rows) * len(self.features)
         return count + sum(value is not msgspec.UNSET for row in request.rows for value in msgspec.structs.astuple(row))
 
-    def _text(self, error: msgspec.ValidationError) -> str:
+    def _refusal(self, error: msgspec.ValidationError) -> BadRequest:
         text = str(error)
         for name, place in self._places.items():
             text = re.sub(rf"(`|\.){place}`", lambda found, name=name: f"{found[1]}{name}`", text)  # type: ignore[misc]
         match = _PLACE.match(text)
         if match is None:
-            return f'The body is not a valid request: {text}. Send {{"rows": [{{feature: value}}]}}.'
+            return BadRequest(f'The body is not a valid request: {text}. Send {{"rows": [{{feature: value}}]}}.')
         what = match["what"].replace("`", "'")
         if match["feature"]:
-            return f"Row {match['row']}, feature '{match['feature']}': {what}."
-        return f"Row {match['row']}: {what}. The features are {self._names()}."
+            return BadRequest(f"Row {match['row']}, feature '{match['feature']}': {what}.", feature=match["feature"])
+        return BadRequest(f"Row {match['row']}: {what}. The features are {self._names()}.")
 
     def _names(self) -> str:
         return ", ".join(feature.name for feature in self.features[:40])
@@ -156,7 +156,7 @@ def _array_of(feature: Feature, column: Sequence[Any], tensor: InputSpec) -> Arr
     except (TypeError, ValueError, OverflowError):
         row = next(index for index, value in enumerate(column) if not _fits(0 if tensor.nullable and value is None else value, kind))
     what = "the value is missing, which" if column[row] is None else "the number is too large, which"
-    raise BadRequest(f"Row {row}, feature '{feature.name}': {what} {tensor.datatype} cannot hold.")
+    raise BadRequest(f"Row {row}, feature '{feature.name}': {what} {tensor.datatype} cannot hold.", feature=feature.name)
 
 
 def _fits(value: Any, kind: Any) -> bool:

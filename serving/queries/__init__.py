@@ -1,4 +1,4 @@
-"""Reads of serving for pages and the REST API: endpoints and their ledger, traffic, the prediction log, processes."""
+"""Reads of serving for pages and the REST API: endpoints and their ledger, traffic, validation, the prediction log, processes."""
 
 from serving.queries.endpoints import (
     EndpointDetail,
@@ -16,10 +16,12 @@ from serving.queries.key_usage import KeyUse, usage_of, usage_of_each
 from serving.queries.predictions import Prediction, PredictionDetail, PredictionFilters, PredictionsPage, prediction, predictions_page
 from serving.queries.system import ProcessState, SystemState, processes, system_state
 from serving.queries.traffic import TrafficSeries, TrafficSummary, slots_since, traffic_now, traffic_series, traffic_summary
+from serving.queries.validation import FeatureActions, ValidationActions, validation_actions
 
 __all__ = [
     "EndpointDetail",
     "EndpointRow",
+    "FeatureActions",
     "KeyUse",
     "LedgerRow",
     "Prediction",
@@ -31,6 +33,7 @@ __all__ = [
     "SystemState",
     "TrafficSeries",
     "TrafficSummary",
+    "ValidationActions",
     "endpoint_detail",
     "endpoints_page",
     "endpoints_with_version",
@@ -47,4 +50,5 @@ __all__ = [
     "traffic_summary",
     "usage_of",
     "usage_of_each",
+    "validation_actions",
 ]

@@ -83,6 +83,8 @@ def test_walks_a_version_into_traffic_and_back(product: Product, iris: Path) -> 
 
     answer = _json(product, "predict", name, str(iris / "two.json"))
     assert [row["label"] for row in answer["predictions"]] == [0, 0]
+    assert f"Nothing outside the signature came to {name} in the last 24 h.\n" in product.command("validation", name).stderr
+    assert _json(product, "validation", name, "--hours", "3", "--version", "1")["hours"] == 3
     sent = product.command("outcomes", "--prediction", answer["prediction_id"], "--value", "0")
     assert sent.returncode == 0, sent.stderr
     assert sent.stdout.startswith("1 accepted")

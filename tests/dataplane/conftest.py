@@ -175,7 +175,7 @@ def log(database: str) -> Iterator[Log]:
     """The tables that the data plane writes, empty."""
     tables = (
         "serving_publishedtable, serving_predictionsegment, serving_replacedsegment, serving_trafficwindow, serving_dataplaneprocess,"
-        " serving_lostpredictions, serving_keyusage"
+        " serving_lostpredictions, serving_keyusage, serving_validationcount"
     )
     log = Log(database)
     log.run(f"TRUNCATE {tables}")
