@@ -14,6 +14,8 @@ _MOST = {
     "requests_per_s": 1_000_000,
     "burst": 1_000_000,
     "max_rows": 1_000_000,
+    "max_body_bytes": 2**30,
+    "timeout_ms": 300_000,
     "max_concurrency": 100_000,
     "rows_per_day": 10**15,
     "rows_in_all": 10**15,
@@ -24,12 +26,15 @@ class KeyLimits(msgspec.Struct, frozen=True, kw_only=True):
     """0 is no limit. The rate and the budgets hold over all endpoints, and over all processes as far as these hear of each other.
 
     ``burst`` is how many requests may come at once before the rate holds; 0: as many as come in a second, at least one.
-    A day ends at midnight UTC. ``max_concurrency`` is per process.
+    A day ends at midnight UTC. ``max_concurrency`` is per process. ``max_body_bytes`` holds before and after unpacking, and
+    ``timeout_ms`` for the whole answer, where the endpoint's own are not narrower.
     """
 
     requests_per_s: float = 0.0
     burst: int = 0
     max_rows: int = 0
+    max_body_bytes: int = 0
+    timeout_ms: int = 0
     max_concurrency: int = 0
     rows_per_day: int = 0
     rows_in_all: int = 0

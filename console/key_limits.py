@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from console.templatetags.formats import counted, number
+from console.templatetags.formats import counted, ms, number, size
 from core.errors import Unprocessable
 from serving.queries import KeyUse
 
@@ -25,6 +25,8 @@ LIMITS = (
     Limit("requests_per_s", "Requests per second", step="any"),
     Limit("burst", "Burst", "at once; empty: those of a second"),
     Limit("max_rows", "Rows per request"),
+    Limit("max_body_bytes", "Size of a request", "bytes, also when unpacked"),
+    Limit("timeout_ms", "Time for an answer", "ms"),
     Limit("max_concurrency", "Requests at once", "per process"),
     Limit("rows_per_day", "Rows per day", "until midnight UTC"),
     Limit("rows_in_all", "Rows in all", "since its first request"),
@@ -57,6 +59,10 @@ def short_of(limits: Mapping[str, Any]) -> list[str]:
         texts.append(f"{rate:g}/s{burst}")
     if rows := limits.get("max_rows"):
         texts.append(f"{counted(rows, 'rows')} per request")
+    if most := limits.get("max_body_bytes"):
+        texts.append(f"{size(most)} per request")
+    if most := limits.get("timeout_ms"):
+        texts.append(f"{ms(most)} per answer")
     if most := limits.get("max_concurrency"):
         texts.append(f"{number(most)} at once")
     return texts

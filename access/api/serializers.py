@@ -65,6 +65,8 @@ class KeyLimitsFields(serializers.Serializer[Any]):
     requests_per_s = serializers.FloatField(required=False, min_value=0, help_text="Over all endpoints and processes; beyond it 429.")
     burst = serializers.IntegerField(required=False, min_value=0, help_text="Requests that may come at once; by default those of a second.")
     max_rows = serializers.IntegerField(required=False, min_value=0, help_text="Rows per request; beyond it 413.")
+    max_body_bytes = serializers.IntegerField(required=False, min_value=0, help_text="Bytes of a request, also when unpacked; beyond it 413.")
+    timeout_ms = serializers.IntegerField(required=False, min_value=0, help_text="Milliseconds for an answer; beyond it 504.")
     max_concurrency = serializers.IntegerField(required=False, min_value=0, help_text="Requests at once, per process; beyond it 503.")
     rows_per_day = serializers.IntegerField(required=False, min_value=0, help_text="A day ends at midnight UTC.")
     rows_in_all = serializers.IntegerField(required=False, min_value=0, help_text="From the first request of the key on.")

@@ -11,8 +11,8 @@ COMPRESS_FROM_BYTES = 1024
 """Smaller answers go out as they are: compressing them costs more than it saves."""
 
 
-def unpack(body: bytes, encoding: bytes, limit: int) -> bytes:
-    """Undo ``Content-Encoding``. Stops at ``limit`` bytes, so a bomb is never unpacked."""
+def unpack(body: bytes, encoding: bytes, limit: int, limit_of: str) -> bytes:
+    """Undo ``Content-Encoding``. Stops at ``limit`` bytes, so a bomb is never unpacked; ``limit_of`` says whose limit it is."""
     name = encoding.strip().lower()
     if name in (b"", b"identity"):
         return body
@@ -20,16 +20,16 @@ def unpack(body: bytes, encoding: bytes, limit: int) -> bytes:
     if window is None:
         raise Unreadable(f"The content encoding {name.decode('latin-1')!r} is not known. Send gzip, deflate or none.")
     try:
-        return _inflate(body, window, limit)
+        return _inflate(body, window, limit, limit_of)
     except zlib.error as error:
         raise BadRequest(f"The body is not valid {name.decode()}: {error}.") from None
 
 
-def _inflate(body: bytes, window: int, limit: int) -> bytes:
+def _inflate(body: bytes, window: int, limit: int, limit_of: str) -> bytes:
     unpacker = zlib.decompressobj(window)
     data = unpacker.decompress(body, limit + 1)
     if len(data) > limit:
-        raise Oversized(f"The body is over {limit} bytes when unpacked, the endpoint's limit. Send fewer rows at once.")
+        raise Oversized(f"The body is over {limit} bytes when unpacked, {limit_of} limit. Send fewer rows at once.")
     if not unpacker.eof:
         raise zlib.error("it is cut off")
     if unpacker.unused_data:

@@ -12,7 +12,7 @@ from core import request_ids
 from serving.dataplane.tensors import Array
 
 if TYPE_CHECKING:
-    from serving.dataplane.limits import Account, Rate
+    from serving.dataplane.limits import Account, Bounds, Rate
     from serving.dataplane.live import EndpointState, Slot
     from serving.dataplane.watch import Watched
     from serving.table import KeyEntry
@@ -46,7 +46,7 @@ class Head:
     """What a request says before its body, as far as predictions read it.
 
     A client sends the same head again and again, so a connection keeps it (``protocol.py``), and the
-    engine keeps here what it found out about it: ``key``, ``account`` and ``rate`` hold while ``token`` is the route table's.
+    engine keeps here what it found out about it: ``key``, ``account``, ``rate`` and ``bounds`` hold while ``token`` is the route table's.
     ``length`` is the body's as declared, None where it is not.
     """
 
@@ -55,6 +55,7 @@ class Head:
         "account",
         "api_key",
         "authorization",
+        "bounds",
         "content_type",
         "demo",
         "encoding",
@@ -88,6 +89,7 @@ class Head:
         self.token: object = None
         self.key: KeyEntry
         self.account: Account
+        self.bounds: Bounds
         self.rate: Rate | None = None
 
 

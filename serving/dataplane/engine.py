@@ -21,7 +21,7 @@ from serving.dataplane.cache import AnswerCache, Kept
 from serving.dataplane.call import JSON, Call, Head, Headers
 from serving.dataplane.counts import LoopLag, RefusedCounts, TrafficCounts
 from serving.dataplane.crashes import Cells
-from serving.dataplane.errors import Busy, Failed, Late, Oversized, Unknown
+from serving.dataplane.errors import Busy, Failed, Late, Unknown
 from serving.dataplane.forms import FORMS
 from serving.dataplane.ids import IdMaker, text_of
 from serving.dataplane.limits import Accounts
@@ -106,7 +106,7 @@ class Engine:
         return AnswerCache(slot.made)
 
     def body_limit(self, endpoint: str) -> int:
-        """Give how many bytes of a body a transport should read for ``endpoint``."""
+        """Give how many bytes of a body a transport should read for ``endpoint`` before its key is known."""
         state = self.routes.endpoints.get(endpoint) if self.routes else None
         return state.limits.max_body_bytes if state else _LARGEST_BODY_BYTES
 
@@ -185,23 +185,24 @@ class Engine:
         keys.require_predict(key, name)
         if name not in routes.endpoints:
             raise Unknown(_UNKNOWN.format(name))
+        endpoint = routes.endpoints[name]
         head.key, head.account = key, self.accounts.of(key)
-        head.rate = self.accounts.rate_at(name, routes.endpoints[name].limits, key)
+        head.rate, head.bounds = self.accounts.rate_at(name, endpoint.limits, key), endpoint.bounds_for(key)
         head.token = routes.token
 
     def _admit(self, call: Call, endpoint: EndpointState) -> None:
-        head, limits = call.head, endpoint.limits
-        if endpoint.flight.calls >= limits.max_concurrency:  # before the rates: who is told to try again has not used them
+        head, bounds = call.head, call.head.bounds
+        if endpoint.flight.calls >= endpoint.limits.max_concurrency:  # before the rates: who is told to try again has not used them
             raise Busy(f"'{endpoint.name}' is busy with {endpoint.flight.calls} requests in this process, its limit. Try again in a second.")
         if head.account.is_limited:
             head.account.admit(call.received)
         if head.rate is not None:
             head.rate.take(call.received)
-        if len(call.body) > limits.max_body_bytes:
-            _require_size(endpoint, len(call.body))
-        call.deadline = call.received + endpoint.timeout_s
-        if call.head.encoding:
-            call.body = bodies.unpack(call.body, call.head.encoding, limits.max_body_bytes)
+        if len(call.body) > bounds.body_bytes:
+            bounds.require_size(len(call.body))
+        call.deadline = call.received + bounds.timeout_s
+        if head.encoding:
+            call.body = bodies.unpack(call.body, head.encoding, bounds.body_bytes, bounds.body_bytes_of)
 
     def _add_shadows(self, call: Call, endpoint: EndpointState, slot: Slot) -> None:
         for shadow in endpoint.shadows:
@@ -313,9 +314,8 @@ class Engine:
     def refusal_of(self, head: Head, size: int) -> SignalboxError | None:
         """Say, before a large body is kept, why it would be refused: the key, the endpoint, its size; None if nothing speaks against it."""
         try:
-            routes = self._routes()
-            self._recognise(head, routes)
-            _require_size(routes.endpoints[head.route.endpoint], size)
+            self._recognise(head, self._routes())
+            head.bounds.require_size(size)
         except SignalboxError as error:
             return error
         return None
@@ -329,7 +329,7 @@ class Engine:
     def expire(self, call: Call, now: float) -> bool:
         """Answer 504 if the deadline has passed; tells whether the call needs no run (any more)."""
         if not call.done and now > call.deadline:
-            self.refuse(call, Late(f"'{call.head.route.endpoint}' did not answer in time. Send fewer rows, or raise the endpoint's timeout."))
+            self.refuse(call, Late(f"'{call.head.route.endpoint}' did not answer in time. Send fewer rows, or raise {call.head.bounds.timeout_of} timeout."))
         return call.done
 
     def _answer(self, call: Call, status: int, headers: Headers, body: bytes) -> None:
@@ -363,12 +363,6 @@ class Engine:
     def close(self) -> None:
         """End the threads of heavy builds."""
         self._threads.shutdown(wait=False, cancel_futures=True)
-
-
-def _require_size(endpoint: EndpointState, size: int) -> None:
-    limit = endpoint.limits.max_body_bytes
-    if size > limit:
-        raise Oversized(f"The body is too large: '{endpoint.name}' takes at most {limit} bytes. Send fewer rows at once.")
 
 
 def _rendered(slot: Slot, calls: list[Call], outputs: list[Array]) -> Answered:

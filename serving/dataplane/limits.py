@@ -1,4 +1,4 @@
-"""What each key may use - a rate, requests at once, rows a day and in all - and what it has used. Used by the event loop's thread alone.
+"""What each key may use - a rate, a request's size and time, requests at once, rows a day and in all - and what it has used. For the event loop's thread alone.
 
 A rate is exact in one process; what the others have taken comes from ``sharing.py`` a tenth of a second
 later, if there is a Redis. Budgets are exact in one process too; what the others and earlier ones have
@@ -33,6 +33,35 @@ _OF_OTHERS = """
 SELECT key_id, coalesce(sum(rows) FILTER (WHERE day = %(today)s), 0), sum(rows) FROM serving_keyusage
 WHERE key_id = ANY(%(keys)s) AND NOT (process = %(process)s AND day >= %(recent)s) GROUP BY key_id
 """
+
+
+class Bounds:
+    """The narrower of an endpoint's and a key's limits of one request's size and time, and whose they are."""
+
+    __slots__ = ("_takes", "body_bytes", "body_bytes_of", "timeout_of", "timeout_s")
+
+    def __init__(self, endpoint: str, limits: Limits, key: KeyEntry | None = None) -> None:
+        """Without ``key`` they are the endpoint's."""
+        self._takes = f"'{endpoint}' takes"
+        self.body_bytes, self.timeout_s = limits.max_body_bytes, limits.timeout_ms / 1000
+        self.body_bytes_of = self.timeout_of = "the endpoint's"
+        if key is None:
+            return
+        if 0 < key.limits.max_body_bytes < self.body_bytes:
+            self._takes = f"the API key {key.id} may send"
+            self.body_bytes, self.body_bytes_of = key.limits.max_body_bytes, f"the API key {key.id}'s"
+        if 0 < key.limits.timeout_ms < limits.timeout_ms:
+            self.timeout_s, self.timeout_of = key.limits.timeout_ms / 1000, f"the API key {key.id}'s"
+
+    def require_size(self, size: int) -> None:
+        """Return if a body of ``size`` bytes may come, else raise Oversized."""
+        if size > self.body_bytes:
+            raise too_large(self._takes, self.body_bytes)
+
+
+def too_large(taken: str, limit: int) -> Oversized:
+    """Make the refusal of a body of more than ``limit`` bytes; ``taken`` says who takes or may send so many."""
+    return Oversized(f"The body is too large: {taken} at most {limit} bytes. Send fewer rows at once.")
 
 
 class Rate:

@@ -12,9 +12,10 @@ from serving.dataplane.builds import Builds, CompiledBuild
 from serving.dataplane.cache import AnswerCache, Made
 from serving.dataplane.errors import Busy, OutOfService, Unknown
 from serving.dataplane.keys import KeyRing
+from serving.dataplane.limits import Bounds
 from serving.dataplane.rows import RowCodec
 from serving.dataplane.validate import Actions, Checks, filled_by
-from serving.table import EndpointEntry, RouteTable, SlotEntry
+from serving.table import EndpointEntry, KeyEntry, RouteTable, SlotEntry
 from serving.traffic import PERCENT, choose
 
 if TYPE_CHECKING:
@@ -93,7 +94,7 @@ class EndpointState:
     def __init__(self, entry: EndpointEntry, slots: tuple[Slot, ...], flight: Flight) -> None:
         self.entry, self.name, self.limits, self.slots = entry, entry.name, entry.limits, slots
         self.sticky_on = entry.sticky_on
-        self.timeout_s = entry.limits.timeout_ms / 1000
+        self.bounds = Bounds(entry.name, entry.limits)
         self.flight = flight
         self.shadows = tuple(slot for slot in slots if slot.shadow)
         self._answering = tuple(slot for slot in slots if slot.weight > 0 and not slot.shadow)
@@ -118,6 +119,11 @@ class EndpointState:
         if not self._answering:
             raise Busy(f"The endpoint '{self.name}' has no slot with traffic. Deploy a model, or give a slot a share of the split.")
         return self._answering
+
+    def bounds_for(self, key: KeyEntry) -> Bounds:
+        """Give what a request of ``key`` may take here."""
+        limits = key.limits
+        return Bounds(self.name, self.limits, key) if limits.max_body_bytes or limits.timeout_ms else self.bounds
 
     def _refuse_unloaded(self) -> None:
         if self.entry.unloaded:

@@ -78,12 +78,12 @@ class Incoming(Exchange):
             self.submit()
 
     def take_large(self, body: bytes) -> None:
-        """Take a piece of a body that is not small: kept only for who may call, and up to the endpoint's limit."""
+        """Take a piece of a body that is not small: kept only for who may call, and up to the narrower of the endpoint's limit and the key's."""
         engine = self.protocol.engine
         if self.refusal is None:
             self.refusal = engine.refusal_of(self.head, self.size)
         if self.refusal is None:
-            self.kept = engine.body_limit(self.head.route.endpoint)
+            self.kept = self.head.bounds.body_bytes
             self.parts.append(body)
             return
         self.parts.clear()

@@ -73,10 +73,11 @@ def test_issues_and_changes_limits(api):
     issued = api.post("/api/v1/keys/", body, content_type="application/json").json()
     address = f"/api/v1/keys/{issued['id']}/"
     assert issued["limits"] == {"requests_per_s": 2.5, "rows_per_day": 50_000}
-    change = {"limits": {"rows_per_day": 0, "burst": 5}, "reason": "they pay for more"}
+    change = {"limits": {"rows_per_day": 0, "burst": 5, "max_body_bytes": 65_536, "timeout_ms": 500}, "reason": "they pay for more"}
+    after = {"requests_per_s": 2.5, "burst": 5, "max_body_bytes": 65_536, "timeout_ms": 500}
     answer = api.patch(address, change, content_type="application/json")
-    assert (answer.status_code, answer.json()["limits"]) == (200, {"requests_per_s": 2.5, "burst": 5})
-    assert api.get(address).json()["limits"] == api.get("/api/v1/keys/?q=scorer").json()["results"][0]["limits"] == {"requests_per_s": 2.5, "burst": 5}
+    assert (answer.status_code, answer.json()["limits"]) == (200, after)
+    assert api.get(address).json()["limits"] == api.get("/api/v1/keys/?q=scorer").json()["results"][0]["limits"] == after
     assert AuditEntry.objects.get(verb="limit").reason == "they pay for more"
     assert api.patch("/api/v1/keys/nope/", change, content_type="application/json").status_code == 404
 
@@ -90,6 +91,9 @@ def test_issues_and_changes_limits(api):
         ({"limits": {"rows_per_day": -1}}, 400, "rows_per_day is -1"),
         ({"limits": {"rows_in_all": 10**400}}, 400, "rows_in_all"),
         ({"limits": {"burst": 5}}, 400, "A burst needs a rate"),
+        ({"limits": {"max_body_bytes": 2**30 + 1}}, 400, "max_body_bytes is 1073741825; it must lie between 0, which is no limit, and 1073741824"),
+        ({"limits": {"timeout_ms": 300_001}}, 400, "timeout_ms is 300001"),
+        ({"limits": {"timeout_ms": 0.5}}, 400, "timeout_ms"),
         ({"limits": [5]}, 400, "limits"),
         ({"limits": {"rows_per_day": None}}, 400, "rows_per_day"),
         ({"limits": {}, "name": "other"}, 400, "name"),

@@ -236,6 +236,8 @@ def test_limits_a_key_and_shows_what_it_has_used(product: Product) -> None:
     assert lines == [["WHEN", "REQUESTS", "ROWS", "BUDGET"], ["today", "0", "0", "-"], ["in", "all", "0", "0", "9000"]]
     assert product.command("keys", "limit", made["id"]).returncode == 2
     assert product.command("keys", "limit", made["id"], "--rate", "0").returncode == 1
+    sized = product.command("keys", "limit", made["id"], "--bytes-per-request", "65536", "--timeout-ms", "500")
+    assert sized.stdout == f"{made['id']}: --rate 10  --burst 20  --bytes-per-request 65536  --timeout-ms 500  --rows-in-all 9000\n"
     product.command("keys", "revoke", made["id"])
     assert product.command("keys", "limit", made["id"], "--rate", "5").returncode == 3
 

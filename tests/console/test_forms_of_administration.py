@@ -115,8 +115,11 @@ def test_revoking_asks_first(client_of: ClientOf) -> None:
 
 def test_a_new_key_has_the_limits_of_the_form_and_an_empty_field_is_none(client_of: ClientOf) -> None:
     form = {"name": "billing", "scopes": ["predict"], "requests_per_s": "2.5", "burst": "5", "max_rows": "", "rows_per_day": "50000"}
-    assert client_of("admin").post("/keys/", form).status_code == 201
-    assert ApiKey.objects.get().limits == {"requests_per_s": 2.5, "burst": 5, "rows_per_day": 50_000}
+    form |= {"max_body_bytes": "65536", "timeout_ms": "500"}
+    client = client_of("admin")
+    assert client.post("/keys/", form).status_code == 201
+    assert ApiKey.objects.get().limits == {"requests_per_s": 2.5, "burst": 5, "rows_per_day": 50_000, "max_body_bytes": 65_536, "timeout_ms": 500}
+    assert "2.5/s, burst 5 · 65.5 kB per request · 500 ms per answer" in client.get("/keys/").content.decode()
 
 
 @pytest.mark.parametrize(("name", "value"), [("rows_per_day", "many"), ("burst", "5"), ("max_rows", "-1"), ("requests_per_s", "nan"), ("rows_in_all", "1e99")])

@@ -6,6 +6,7 @@ import time
 from pathlib import Path
 
 from access.key_format import ParsedKey, generate, secret_digest, text_of
+from access.limits import KeyLimits
 from registry.signature import Feature, Kind
 from serving.table import EndpointEntry, KeyEntry, Limits, RouteTable, ValidationPolicy
 from tests.dataplane import models
@@ -21,6 +22,10 @@ EXPIRED, _EXPIRED = key(expires_at=time.time() - 1)
 ELSEWHERE, _ELSEWHERE = key(endpoints=("churn",))
 READER, _READER = key(scopes=("read",))
 OPERATOR, _OPERATOR = key(scopes=("predict", "operate"))
+SMALL, _SMALL = key(limits=KeyLimits(max_body_bytes=2000))
+MEDIUM, _MEDIUM = key(limits=KeyLimits(max_body_bytes=80_000))
+WIDE, _WIDE = key(limits=KeyLimits(max_body_bytes=2**20, timeout_ms=60_000))
+HASTY, _HASTY = key(limits=KeyLimits(timeout_ms=20))
 UNKNOWN = text_of(generate())
 
 
@@ -59,5 +64,5 @@ def document(artifacts: Path) -> RouteTable:
         endpoint("filled-shadowed", one, ("green", two, 0, True), validation=ValidationPolicy(default="replace")),
         EndpointEntry(id="empty", name="empty", revision=1),
     ]
-    keys = (KEY_ENTRY, _EXPIRED, _ELSEWHERE, _READER, _OPERATOR)
+    keys = (KEY_ENTRY, _EXPIRED, _ELSEWHERE, _READER, _OPERATOR, _SMALL, _MEDIUM, _WIDE, _HASTY)
     return table([one, two, churn, echo, counts, whole, slow, heavy, inches, single, double, customers, counted], endpoints, keys=keys)

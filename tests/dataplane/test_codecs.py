@@ -57,7 +57,7 @@ def test_any_bytes_are_read_or_refused(data: bytes, datatype: str, shape: list[i
 def test_compression_survives(data: bytes, encoding: bytes) -> None:
     packed, name = bodies.pack(data, b"br;q=1, " + encoding)
     assert name == (encoding if len(data) >= bodies.COMPRESS_FROM_BYTES else b"")
-    assert bodies.unpack(packed, name, 5000) == data
+    assert bodies.unpack(packed, name, 5000, "the endpoint's") == data
 
 
 def test_an_encoding_that_is_refused_is_not_used() -> None:

@@ -25,7 +25,7 @@ from serving.table import Limits
 from tests.dataplane.conftest import KEY, NO_DATABASE, Log, Plane, endpoint, table, wait_for
 from tests.dataplane.grpc_plane import MESSAGE_BYTES, GrpcPlane, standing_grpc
 from tests.dataplane.models import regressor, slow
-from tests.dataplane.standing import ELSEWHERE, EXPIRED, READER
+from tests.dataplane.standing import ELSEWHERE, EXPIRED, HASTY, MEDIUM, READER, SMALL
 from tests.metrics_page import value_of
 
 __all__ = ["standing_grpc"]
@@ -189,6 +189,23 @@ def test_a_packed_bomb_is_refused_before_it_is_unpacked_as_a_whole(standing_grpc
         request = _request([[1, 2, 3]]).SerializeToString()
         assert _value(pb.ModelInferResponse.FromString(infer(zlib.compress(request), metadata=KEYED))) == [321]
         assert _refusal(infer, zlib.compress(request)[:-4]) == (Code.INVALID_ARGUMENT, "The body is not valid deflate: it is cut off.")
+
+
+def test_a_keys_limit_of_a_message_holds_before_it_is_parsed_and_unpacked(stub: Any, standing_grpc: GrpcPlane) -> None:
+    own = (("x-api-key", MEDIUM),)
+    code, text = _refusal(stub.ModelInfer, _request(np.zeros((7000, 3))), own)
+    expected = f"The body is too large: the API key {MEDIUM.split('_')[1]} may send at most 80000 bytes. Send fewer rows at once."
+    assert (code, text) == (Code.RESOURCE_EXHAUSTED, expected)
+    (answer,) = stub.ModelStreamInfer(iter([_request(np.zeros((7000, 3)))]), metadata=own)
+    assert answer.error_message == expected
+    assert _refusal(stub.ModelInfer, _request(np.zeros((400, 3))), (("x-api-key", SMALL),))[1].startswith("The body is too large: the API key")
+    assert _value(stub.ModelInfer(_request([[1, 2, 3]]), metadata=own)) == [321]
+    with grpc.insecure_channel(standing_grpc.url) as channel:
+        infer = channel.unary_unary("/inference.GRPCInferenceService/ModelInfer")
+        code, text = _refusal(infer, zlib.compress(_request(np.zeros((7000, 3))).SerializeToString()), own)
+    assert (code, f"80000 bytes when unpacked, the API key {MEDIUM.split('_')[1]}'s limit" in text) == (Code.RESOURCE_EXHAUSTED, True)
+    code, text = _refusal(stub.ModelInfer, _request([[1]], name="slow"), (("x-api-key", HASTY),))
+    assert (code, f"raise the API key {HASTY.split('_')[1]}'s timeout" in text) == (Code.DEADLINE_EXCEEDED, True)
 
 
 def _peak_bytes(pid: int) -> int:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
 import httpx
+import msgspec
 import psycopg
 import pytest
 from hypothesis import given
@@ -95,6 +97,22 @@ def test_a_budget_holds_over_processes_a_restart_and_a_new_table(pair: tuple[Pla
     assert "has used its 12 rows. An admin can raise its budget" in refused.json()["error"]
     assert second.stop() == 0
     assert log.run("SELECT sum(requests), sum(rows) FROM serving_keyusage WHERE key_id = %s", entry.id) == [(4, 12)]
+
+
+def test_a_new_limit_of_size_or_time_holds_on_a_connection_that_stays(plane_with_log: Plane, log: Log) -> None:
+    text, entry = key(limits=KeyLimits(max_body_bytes=100))
+    slow = models.slow(plane_with_log.artifacts)
+    log.publish(table([slow], [endpoint("slow", slow)], keys=(KEY_ENTRY, entry)))
+    plane_with_log.start()
+    body = {"inputs": [{"name": "input", "shape": [1, 1], "datatype": "FP32", "data": [2]}], "id": "x" * 100}
+
+    def answers(status: int) -> bool:
+        return plane_with_log.client.post("/v2/models/slow/infer", json=body, headers={"Authorization": f"Bearer {text}"}).status_code == status
+
+    assert answers(413)
+    for limits, status in ((KeyLimits(), 200), (KeyLimits(timeout_ms=20), 504), (KeyLimits(max_body_bytes=100), 413)):
+        log.publish(table([slow], [endpoint("slow", slow)], keys=(KEY_ENTRY, msgspec.structs.replace(entry, limits=limits))))
+        wait_for(partial(answers, status), f"the status {status}")
 
 
 def test_what_is_refused_costs_nothing_of_the_budget(plane_with_log: Plane, log: Log) -> None:

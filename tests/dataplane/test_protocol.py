@@ -8,6 +8,7 @@ import socket
 import struct
 import time
 import zlib
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -218,6 +219,53 @@ def test_refuses_bad_compression(standing: Plane) -> None:
     ]:
         answer = infer(standing, body, **{"Content-Encoding": encoding})
         assert (answer.status_code, text in answer.json()["error"]) == (status, True), answer.text
+
+
+@pytest.mark.parametrize(
+    ("key", "size", "text"),
+    [
+        (keys.SMALL, 2001, "the API key {} may send at most 2000 bytes"),
+        (keys.MEDIUM, 80_001, "the API key {} may send at most 80000 bytes"),
+        (keys.MEDIUM, 5_000_000, "the API key {} may send at most 80000 bytes"),
+        (keys.WIDE, 100_001, "'sum' takes at most 100000 bytes"),
+        (KEY, 100_001, "'sum' takes at most 100000 bytes"),
+    ],
+)
+@pytest.mark.parametrize("chunked", [False, True])
+def test_the_narrower_limit_of_a_body_holds_and_says_whose_it_is(standing: Plane, key: str, size: int, text: str, chunked: bool) -> None:
+    def padded(size: int) -> bytes:
+        return json.dumps(BODY).encode().ljust(size)
+
+    def pieces(body: bytes) -> Iterator[bytes]:
+        yield from (body[at : at + 30_000] for at in range(0, len(body), 30_000))
+
+    limit = int(text.split(" at most ")[1].split(maxsplit=1)[0])
+    expected = "The body is too large: " + text.format(key.split("_")[1]) + ". Send fewer rows at once."
+    with httpx.Client(base_url=standing.url, headers={"X-API-Key": key}) as client:
+        for length in (limit, size, limit):  # also under a head that the connection knows, and after a refusal
+            content: Any = pieces(padded(length)) if chunked else padded(length)
+            answer = client.post("/v2/models/sum/infer", content=content)
+            found = (answer.status_code, answer.json().get("error"))
+            assert found == ((413, expected) if length == size else (200, None))
+
+
+def test_a_keys_limit_of_a_body_holds_unpacked(standing: Plane) -> None:
+    packed = gzip.compress(json.dumps(BODY).encode().ljust(2001))
+    for key, whose in ((keys.SMALL, f"2000 bytes when unpacked, the API key {keys.SMALL.split('_')[1]}'s limit"), (keys.MEDIUM, "")):
+        answer = httpx.post(f"{standing.url}/v2/models/sum/infer", content=packed, headers={"X-API-Key": key, "Content-Encoding": "gzip"})
+        assert (answer.status_code, whose in answer.text) == (413 if whose else 200, True)
+    bomb = gzip.compress(bytes(200_000))
+    answer = httpx.post(f"{standing.url}/v2/models/sum/infer", content=bomb, headers={"X-API-Key": keys.WIDE, "Content-Encoding": "gzip"})
+    assert (answer.status_code, "100000 bytes when unpacked, the endpoint's limit" in answer.text) == (413, True)
+
+
+def test_a_keys_deadline_holds_where_it_is_the_shorter_one(standing: Plane) -> None:
+    body = {"inputs": [{"name": "input", "shape": [1, 1], "datatype": "FP32", "data": [2]}]}
+    late = httpx.post(f"{standing.url}/v2/models/slow/infer", json=body, headers={"X-API-Key": keys.HASTY}, timeout=30)
+    text = f"'slow' did not answer in time. Send fewer rows, or raise the API key {keys.HASTY.split('_')[1]}'s timeout."
+    assert (late.status_code, late.json()["error"]) == (504, text)
+    assert httpx.post(f"{standing.url}/v2/models/slow/infer", json=body, headers={"X-API-Key": keys.WIDE}, timeout=30).status_code == 200
+    assert httpx.post(f"{standing.url}/v2/models/sum/infer", json=BODY, headers={"X-API-Key": keys.HASTY}).status_code == 200
 
 
 def test_large_answers_are_compressed_if_the_client_likes(standing: Plane) -> None:

@@ -12,13 +12,13 @@ from google.protobuf.message import DecodeError
 
 from core.errors import SignalboxError
 from serving.dataplane.call import Headers
-from serving.dataplane.engine import UNVETTED_BYTES, Engine
+from serving.dataplane.engine import Engine
 from serving.dataplane.errors import BadRequest, Busy, Failed
 from serving.dataplane.grpc import catalog_calls
 from serving.dataplane.grpc import inference_pb2 as pb
 from serving.dataplane.grpc.catalog_calls import CatalogCall
 from serving.dataplane.grpc.messages import MessageCall, headers_of
-from serving.dataplane.grpc.packed import encoding_of, unpacked
+from serving.dataplane.grpc.packed import vetted
 from serving.dataplane.grpc.statuses import abort, refuse, text_of
 from serving.dataplane.grpc.streams import Stream
 
@@ -47,7 +47,7 @@ class Service:
             await self._refuse(context, Busy("This process is shutting down. Send the request again."))
         headers = headers_of(context)
         try:
-            data = self._unpacked(data, headers)
+            data = vetted(self._engine, headers, data, self._message_bytes)
             message = pb.ModelInferRequest.FromString(data)
         except DecodeError:
             await self._refuse(context, BadRequest("The message is no ModelInferRequest."))
@@ -88,18 +88,11 @@ class Service:
         self._engine.count_refusal(error)
         await refuse(context, error)
 
-    def _unpacked(self, data: bytes, headers: dict[bytes, bytes]) -> bytes:
-        """Give a message that may be parsed: a large or a compressed one only of who has a key."""
-        is_packed = bool(encoding_of(data))
-        if is_packed or len(data) > UNVETTED_BYTES:
-            self._engine.authorize(headers.get(b"authorization"), headers.get(b"x-api-key"))
-        return unpacked(data, self._message_bytes) if is_packed else data
-
     def _answering(self, call: CatalogCall) -> Callable[[bytes, grpc.aio.ServicerContext], Any]:
         async def answer(data: bytes, context: grpc.aio.ServicerContext) -> bytes:
             headers = headers_of(context)
             try:
-                message = call.request.FromString(self._unpacked(data, headers))
+                message = call.request.FromString(vetted(self._engine, headers, data, self._message_bytes))
                 answered = await catalog_calls.answer(self._engine, call, message, headers)
             except DecodeError:
                 await self._refuse(context, BadRequest(f"The message is no {call.request.DESCRIPTOR.name}."))

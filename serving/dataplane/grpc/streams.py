@@ -14,7 +14,7 @@ from serving.dataplane.engine import Engine
 from serving.dataplane.errors import BadRequest, Busy
 from serving.dataplane.grpc import inference_pb2 as pb
 from serving.dataplane.grpc.messages import MessageCall, headers_of
-from serving.dataplane.grpc.packed import unpacked
+from serving.dataplane.grpc.packed import vetted
 from serving.dataplane.grpc.statuses import refuse, text_of
 
 MOST_IN_FLIGHT = 64
@@ -76,7 +76,7 @@ class Stream:
         error: SignalboxError | None = None
         message = pb.ModelInferRequest()
         try:
-            data = unpacked(data, self._message_bytes)
+            data = vetted(self._engine, self._headers, data, self._message_bytes)
             message = pb.ModelInferRequest.FromString(data)
         except DecodeError:
             error = BadRequest("The message is no ModelInferRequest.")
