@@ -6,7 +6,7 @@ from django.db import migrations
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('serving', '0008_replaced_segments'),
+        ('serving', '0009_validation_counts'),
     ]
 
     operations = [
