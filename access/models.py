@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+
 from django.contrib.auth.models import AbstractUser
 from django.contrib.postgres.fields import ArrayField
 from django.db import models
+from django.db.models.functions import Coalesce
 
 from core.clock import now
 from core.ids import uuid7
@@ -19,10 +22,18 @@ class Role(models.TextChoices):
     ADMIN = "admin"
 
 
+_BEFORE_ANYBODY = datetime(1970, 1, 1, tzinfo=UTC)
+
+
 class Person(AbstractUser):
     """Somebody who signs in. ``role`` holds everywhere; grants add to it for one model or endpoint."""
 
     role = models.CharField(max_length=16, choices=Role.choices, default=Role.VIEWER)
+    # For the order alone: pages follow each other by values, and a null has no place among them.
+    seen_at = models.GeneratedField(expression=Coalesce("last_login", models.Value(_BEFORE_ANYBODY)), output_field=models.DateTimeField(), db_persist=True)
+
+    class Meta(AbstractUser.Meta):
+        indexes = [models.Index(fields=["-seen_at", "-id"], name="person_seen")]
 
 
 class Grant(models.Model):
@@ -73,6 +84,7 @@ class ApiKey(models.Model):
 
     class Meta:
         ordering = ["-created_at", "-id"]
+        indexes = [models.Index(fields=["-created_at", "-id"], name="key_created"), models.Index(fields=["name", "id"], name="key_name")]
 
     def __str__(self) -> str:
         return f"{self.name} ({self.id})"

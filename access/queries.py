@@ -10,8 +10,10 @@ from django.db.models import Q
 from access.models import ApiKey, AuditEntry, Person
 from core.clock import now
 from core.errors import Invalid, NotFound
-from core.paging import ROWS, Page, page_of
+from core.paging import ROWS, Page, Sorts, page_of
 
+PEOPLE_SORTS = Sorts("name", {"name": ["username"], "signed_in": ["seen_at", "id"]})
+KEY_SORTS = Sorts("-created", {"name": ["name", "id"], "created": ["created_at", "id"]})
 KEY_STATES = ("open", "expired", "revoked")
 
 
@@ -28,12 +30,12 @@ class AuditFilter:
     until: datetime | None = None
 
 
-def people_page(*, q: str = "", cursor: str | None = None, limit: int = ROWS) -> Page[Person]:
-    """Give people by user name, each with the grants. Two queries."""
+def people_page(*, q: str = "", sort: str = "", cursor: str | None = None, limit: int = ROWS) -> Page[Person]:
+    """Give people by user name unless ``sort`` says otherwise, each with the grants. Two queries."""
     people = Person.objects.prefetch_related("grants")
     if q:
         people = people.filter(Q(username__icontains=q) | Q(email__icontains=q))
-    return page_of(people, order=["username"], cursor=cursor, limit=limit)
+    return page_of(people, order=PEOPLE_SORTS.order(sort), cursor=cursor, limit=limit)
 
 
 def person_named(username: str) -> Person:
@@ -44,14 +46,14 @@ def person_named(username: str) -> Person:
     return person
 
 
-def keys_page(*, q: str = "", state: str = "", cursor: str | None = None, limit: int = ROWS) -> Page[ApiKey]:
-    """Give keys, newest first, each with its owner. One query."""
+def keys_page(*, q: str = "", state: str = "", sort: str = "", cursor: str | None = None, limit: int = ROWS) -> Page[ApiKey]:
+    """Give keys, newest first unless ``sort`` says otherwise, each with its owner. One query."""
     keys = ApiKey.objects.select_related("owner")
     if q:
         keys = keys.filter(Q(name__icontains=q) | Q(id__startswith=q))
     if state:
         keys = keys.filter(_in_state(state))
-    return page_of(keys, order=["-created_at", "-id"], cursor=cursor, limit=limit)
+    return page_of(keys, order=KEY_SORTS.order(sort), cursor=cursor, limit=limit)
 
 
 def key_with_id(key_id: str) -> ApiKey:

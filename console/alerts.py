@@ -1,4 +1,4 @@
-"""The list of alerts, by state and endpoint, newest first."""
+"""The list of alerts, by state and endpoint, sorted by the address."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from access.permissions import require
 from access.requests import request_actor
 from access.rights import Right
 from console.answers import page
-from monitoring.queries import alerts_page
+from monitoring.queries import ALERT_SORTS, alerts_page
 
 STATES = ("unresolved", "open", "acknowledged", "resolved", "all")
 
@@ -23,8 +23,9 @@ def alerts(request: HttpRequest) -> HttpResponse:
     wanted = request.GET.get("state", "unresolved")
     state = wanted if wanted in STATES else "unresolved"
     endpoint = request.GET.get("endpoint", "").strip()
-    found = alerts_page(state="" if state == "all" else state, endpoint=endpoint, cursor=request.GET.get("cursor"))
+    sort = request.GET.get("sort") or ALERT_SORTS.default
+    found = alerts_page(state="" if state == "all" else state, endpoint=endpoint, sort=sort, cursor=request.GET.get("cursor"))
     unresolved = found.counts["open"] + found.counts["acknowledged"]
     counts = {"unresolved": unresolved, **found.counts, "all": unresolved + found.counts["resolved"]}
     options = ",".join(f"{name}:{name.capitalize()} {counts[name]}" for name in STATES)
-    return render(request, "alerts/alerts.html", {"found": found, "state": state, "endpoint": endpoint, "options": options})
+    return render(request, "alerts/alerts.html", {"found": found, "state": state, "endpoint": endpoint, "sort": sort, "options": options})

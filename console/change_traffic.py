@@ -247,7 +247,7 @@ def _reason(request: HttpRequest) -> str:
 
 def _state_of_revision(name: str, revision: int) -> RoutingState | None:
     """The state after a revision of the ledger; the page that begins right after it holds it first."""
-    rows = ledger_page(endpoint=name, limit=1, cursor=cursor_of([revision + 1])).results
+    rows = ledger_page(endpoint=name, limit=1, cursor=cursor_of(["-revision", revision + 1])).results
     return next((row.after for row in rows if row.revision == revision), None)
 
 

@@ -16,7 +16,7 @@ from core.errors import Conflict, Invalid, SignalboxError
 from monitoring import queries as monitored
 from serving.create_endpoint import create_endpoint
 from serving.models import Endpoint
-from serving.queries import endpoints_page
+from serving.queries import ENDPOINT_SORTS, endpoints_page
 
 
 @require_safe
@@ -26,9 +26,10 @@ def view(request: HttpRequest) -> HttpResponse:
     actor = request_actor(request)
     require(actor, Right.ENDPOINT_VIEW)
     q = request.GET.get("q", "").strip()[:100]
-    rows = endpoints_page(cursor=request.GET.get("cursor"), search=q)
+    sort = request.GET.get("sort") or ENDPOINT_SORTS.default
+    rows = endpoints_page(sort=sort, cursor=request.GET.get("cursor"), search=q)
     verdicts = tile(lambda: monitored.endpoint_verdicts([row.name for row in rows.results]))
-    context = {"title": "Endpoints", "rows": rows, "q": q, "verdicts": verdicts, "may_create": actor.may(Right.ENDPOINT_CREATE)}
+    context = {"title": "Endpoints", "rows": rows, "q": q, "sort": sort, "verdicts": verdicts, "may_create": actor.may(Right.ENDPOINT_CREATE)}
     return render(request, "endpoints/page.html", context)
 
 

@@ -16,7 +16,7 @@ from django.views.decorators.http import require_http_methods
 from access.keys import create_key, limit_key, revoke_key
 from access.models import ApiKey, Scope
 from access.permissions import require
-from access.queries import key_with_id, keys_page, state_of
+from access.queries import KEY_SORTS, key_with_id, keys_page, state_of
 from access.requests import request_actor
 from access.rights import Right
 from console.answers import answer, done, page
@@ -107,7 +107,8 @@ def key_limits(request: HttpRequest, key_id: str) -> HttpResponse:
 
 def _show(request: HttpRequest, context: dict[str, Any], status: int = 200) -> HttpResponse:
     state = request.GET.get("state", "")
-    found = keys_page(state=state, cursor=request.GET.get("cursor"))
+    sort = request.GET.get("sort") or KEY_SORTS.default
+    found = keys_page(state=state, sort=sort, cursor=request.GET.get("cursor"))
     uses = usage_of_each(found.results)
     rows = [(key, state_of(key), short_of(key.limits), shares_of(key.limits, uses[key.id])) for key in found.results]
     scopes = [(scope.value, text) for scope, text in SCOPE_TEXTS.items()]
@@ -117,6 +118,7 @@ def _show(request: HttpRequest, context: dict[str, Any], status: int = 200) -> H
         "rows": rows,
         "next": found.next,
         "state": state,
+        "sort": sort,
         "scopes": scopes,
         "endpoint_names": endpoints,
         "limits": _fields(typed_limits, "new"),

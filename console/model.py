@@ -21,7 +21,7 @@ from registry.archive import archive_model
 from registry.delete import delete_model
 from registry.edit import edit_model
 from registry.errors import Changed
-from registry.queries import ModelDetail, aliases_of, model_detail, versions_page
+from registry.queries import VERSION_SORTS, ModelDetail, aliases_of, model_detail, versions_page
 from serving.queries import endpoints_with_version
 
 METRIC_COLUMNS = 5
@@ -107,10 +107,12 @@ def _show(request: HttpRequest, name: str, refusal: SignalboxError | None = None
     detail = model_detail(name)
     wanted = {key: request.GET.get(key, "").strip() for key in ("q", "state")}
     archived = request.GET.get("archived") == "yes"
-    found = versions_page(name, q=wanted["q"], state=wanted["state"], archived=archived, cursor=request.GET.get("cursor"))
+    sort = request.GET.get("sort") or VERSION_SORTS.default
+    found = versions_page(name, q=wanted["q"], state=wanted["state"], archived=archived, sort=sort, cursor=request.GET.get("cursor"))
     serving = endpoints_with_version(name)
     metrics = _metric_names(found.results)
     context: dict[str, Any] = {"model": detail, "aliases": aliases_of(name), "metrics": metrics, "next": found.next, **wanted, "archived": archived}
+    context |= {"sort": sort, "numbers": sorted((version.number for version in found.results), reverse=True)}
     context |= {"rows": [(version, [(key, version.metrics.get(key)) for key in metrics], serving.get(version.number, [])) for version in found.results]}
     context |= {"entries": audit_page(AuditFilter(subject_kind="model", subject_name=name), limit=6).results, "refusal": refusal}
     context |= {"may_edit": actor.may(Right.MODEL_EDIT, f"model:{name}"), "may_register": actor.may(Right.MODEL_REGISTER, f"model:{name}")}

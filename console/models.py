@@ -13,21 +13,22 @@ from access.permissions import require
 from access.requests import request_actor
 from access.rights import Right
 from console.answers import page
-from registry.queries import models_page
+from registry.queries import MODEL_SORTS, models_page
 from serving.models import Slot
 
 
 @page
 @require_safe
 def models(request: HttpRequest) -> HttpResponse:
-    """One page of models, the last changed first, filtered by the address."""
+    """One page of models, filtered and sorted by the address."""
     actor = request_actor(request)
     require(actor, Right.MODEL_VIEW)
     q, tag, archived = request.GET.get("q", "").strip(), request.GET.get("tag", "").strip(), request.GET.get("archived") == "yes"
-    found = models_page(q=q, tag=tag, archived=archived, cursor=request.GET.get("cursor"))
+    sort = request.GET.get("sort") or MODEL_SORTS.default
+    found = models_page(q=q, tag=tag, archived=archived, sort=sort, cursor=request.GET.get("cursor"))
     serving = _serving([row.name for row in found.results])
     rows = [(row, serving[row.name]) for row in found.results]
-    context = {"rows": rows, "next": found.next, "q": q, "tag": tag, "archived": archived, "filtered": bool(q or tag)}
+    context = {"rows": rows, "next": found.next, "q": q, "tag": tag, "archived": archived, "filtered": bool(q or tag), "sort": sort}
     return render(request, "models/models.html", context | {"may_register": actor.may(Right.MODEL_REGISTER)})
 
 

@@ -14,7 +14,7 @@ from access.actors import Actor
 from access.models import Grant, Role
 from access.people import activate, add_grant, change_role, create_person, deactivate, remove_grant
 from access.permissions import require
-from access.queries import AuditFilter, audit_page, people_page, person_named
+from access.queries import PEOPLE_SORTS, AuditFilter, audit_page, people_page, person_named
 from access.requests import request_actor
 from access.rights import Right
 from access.sign_in import invite
@@ -103,8 +103,9 @@ def _activate(actor: Actor, username: str, data: QueryDict) -> str:
 
 def _list(request: HttpRequest, context: dict[str, object], status: int = 200) -> HttpResponse:
     q = request.GET.get("q", "").strip()
-    found = people_page(q=q, cursor=request.GET.get("cursor"))
-    shown = {"rows": found.results, "next": found.next, "q": q, "roles": _roles()}
+    sort = request.GET.get("sort") or PEOPLE_SORTS.default
+    found = people_page(q=q, sort=sort, cursor=request.GET.get("cursor"))
+    shown = {"rows": found.results, "next": found.next, "q": q, "sort": sort, "roles": _roles()}
     return render(request, "people/people.html", shown | context, status=status)
 
 

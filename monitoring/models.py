@@ -329,6 +329,9 @@ class Alert(models.Model):
             models.Index(fields=["state", "-number"], name="alert_state"),
             models.Index(fields=["endpoint", "-number"], name="alert_endpoint"),
             models.Index(fields=["dedup_key", "-number"], name="alert_dedup"),
+            models.Index(fields=["-first_at", "-number"], name="alert_first"),
+            models.Index(fields=["-last_at", "-number"], name="alert_last"),
+            models.Index(fields=["severity", "-number"], name="alert_severity"),
         ]
 
     def __str__(self) -> str:

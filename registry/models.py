@@ -68,7 +68,10 @@ class Version(models.Model):
 
     class Meta:
         constraints = [models.UniqueConstraint(fields=["model", "number"], name="version_number_unique")]
-        indexes = [models.Index(fields=["model", "-number"], name="version_model_number")]
+        indexes = [
+            models.Index(fields=["model", "-number"], name="version_model_number"),
+            models.Index(fields=["model", "-created_at", "-number"], name="version_model_registered"),
+        ]
 
     def __str__(self) -> str:
         return f"{self.model.name} v{self.number}"

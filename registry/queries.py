@@ -13,10 +13,13 @@ import msgspec
 from django.db.models import Count, Prefetch, Q, QuerySet
 
 from core.errors import Invalid
-from core.paging import ROWS, Page, page_of
+from core.paging import ROWS, Page, Sorts, page_of
 from registry.find import model_named, version_numbered
 from registry.models import Alias, Artifact, Build, Model, Version
 from registry.signature import Signature
+
+MODEL_SORTS = Sorts("-changed", {"name": ["name"], "changed": ["updated_at", "id"]})
+VERSION_SORTS = Sorts("-number", {"number": ["number"], "registered": ["created_at", "number"]})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,14 +65,14 @@ class VersionDetail:
         return next((build for build in self.builds if build.kind == Build.Kind.ONNX), None)
 
 
-def models_page(*, q: str = "", tag: str = "", archived: bool = False, cursor: str | None = None, limit: int = ROWS) -> Page[ModelRow]:
-    """Give models, the last changed first. Four queries however many versions there are."""
+def models_page(*, q: str = "", tag: str = "", archived: bool = False, sort: str = "", cursor: str | None = None, limit: int = ROWS) -> Page[ModelRow]:
+    """Give models, the last changed first unless ``sort`` says otherwise. Four queries however many versions there are."""
     models = Model.objects.filter(archived_at__isnull=not archived)
     if q:
         models = models.filter(Q(name__icontains=q) | Q(description__icontains=q) | Q(owner_name__icontains=q))
     if tag:
         models = models.filter(_tagged(tag))
-    page = page_of(models, order=["-updated_at", "-id"], cursor=cursor, limit=limit)
+    page = page_of(models, order=MODEL_SORTS.order(sort), cursor=cursor, limit=limit)
     facts = _facts([model.id for model in page.results])
     return page.map(lambda model: ModelRow(**_row(model, facts)))
 
@@ -82,9 +85,9 @@ def model_detail(name: str) -> ModelDetail:
 
 
 def versions_page(
-    model: str, *, q: str = "", state: str = "", tag: str = "", archived: bool = False, cursor: str | None = None, limit: int = ROWS
+    model: str, *, q: str = "", state: str = "", tag: str = "", archived: bool = False, sort: str = "", cursor: str | None = None, limit: int = ROWS
 ) -> Page[Version]:
-    """Give the versions of ``model``, newest first, each with ``model``, ``builds`` and ``aliases`` loaded. Four queries."""
+    """Give the versions of ``model``, newest first unless ``sort`` says otherwise, each with ``model``, ``builds`` and ``aliases`` loaded. Four queries."""
     versions = with_parts(Version.objects.filter(model=model_named(model), archived_at__isnull=not archived))
     if q:
         versions = versions.filter(Q(description__icontains=q) | Q(created_by__icontains=q) | (Q(number=int(q)) if _is_number(q) else Q()))
@@ -92,7 +95,7 @@ def versions_page(
         versions = versions.filter(state=_known_state(state))
     if tag:
         versions = versions.filter(_tagged(tag))
-    return page_of(versions, order=["-number"], cursor=cursor, limit=limit)
+    return page_of(versions, order=VERSION_SORTS.order(sort), cursor=cursor, limit=limit)
 
 
 def version_detail(model: str, number: int) -> VersionDetail:

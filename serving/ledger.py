@@ -93,6 +93,7 @@ def record(
     """
     if before is not EMPTY:
         endpoint.revision += 1
+    endpoint.updated_at = now()
     endpoint.save()
     was, becomes = msgspec.to_builtins(before), msgspec.to_builtins(after)
     shown = settings or (was, becomes)

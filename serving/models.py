@@ -38,6 +38,10 @@ class Endpoint(models.Model):
     unload_reason = models.TextField(blank=True)
     created_by = models.CharField(max_length=150, blank=True)
     created_at = models.DateTimeField(default=now)
+    updated_at = models.DateTimeField(default=now)
+
+    class Meta:
+        indexes = [models.Index(fields=["-updated_at", "-id"], name="endpoint_updated")]
 
     def __str__(self) -> str:
         return self.name

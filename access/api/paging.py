@@ -13,12 +13,22 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from core.errors import Invalid
-from core.paging import MOST_ROWS, ROWS, Page, page_of
+from core.paging import MOST_ROWS, ROWS, Page, Sorts, page_of
 
 PARAMETERS = [
     OpenApiParameter("cursor", str, description="Where the page begins: `next` of the page before."),
     OpenApiParameter("limit", int, description=f"Rows of a page, 1 to {MOST_ROWS}; {ROWS} if not given."),
 ]
+
+
+class SortField(serializers.ChoiceField):
+    """``?sort=`` of a list. Its words are for the schema; the list itself refuses others, as it does on its page."""
+
+    def __init__(self, sorts: Sorts) -> None:
+        super().__init__(choices=sorts.words, required=False, default=sorts.default, allow_blank=True, help_text="With `-` before it: falling.")
+
+    def to_internal_value(self, data: object) -> str:
+        return str(data)
 
 
 def cursor_and_limit(request: Request) -> tuple[str | None, int]:

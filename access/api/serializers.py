@@ -7,8 +7,9 @@ from typing import Any
 from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
+from access.api.paging import SortField
 from access.models import ApiKey, AuditEntry, Grant, Person, Role, Scope
-from access.queries import KEY_STATES, state_of
+from access.queries import KEY_SORTS, KEY_STATES, PEOPLE_SORTS, state_of
 
 
 class Me(serializers.Serializer[Any]):
@@ -128,8 +129,13 @@ class SearchIn(serializers.Serializer[Any]):
     q = serializers.CharField(required=False, default="", allow_blank=True, max_length=200, help_text="Text to look for.")
 
 
+class PeopleFilter(SearchIn):
+    sort = SortField(PEOPLE_SORTS)
+
+
 class KeysFilter(SearchIn):
     state = serializers.ChoiceField(choices=KEY_STATES, required=False, default="")
+    sort = SortField(KEY_SORTS)
 
 
 class AuditFilterIn(SearchIn):

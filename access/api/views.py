@@ -66,9 +66,9 @@ class KeyView(APIView):
 class PeopleView(APIView):
     permission_classes = reading_needs(Right.PEOPLE_MANAGE)
 
-    @extend_schema(parameters=[serializers.SearchIn, *PARAMETERS], responses=paged(serializers.PersonOut), summary="List people", tags=["access"])
+    @extend_schema(parameters=[serializers.PeopleFilter, *PARAMETERS], responses=paged(serializers.PersonOut), summary="List people", tags=["access"])
     def get(self, request: Request) -> Response:
-        wanted = parameters_of(request, serializers.SearchIn)
+        wanted = parameters_of(request, serializers.PeopleFilter)
         cursor, limit = cursor_and_limit(request)
         return answer(queries.people_page(**wanted, cursor=cursor, limit=limit), serializers.PersonOut)
 

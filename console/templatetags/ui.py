@@ -191,14 +191,20 @@ def segmented(context: RequestContext, key: str, options: str, current: str, lab
 
 
 @register.simple_tag(takes_context=True)
-def sort_header(context: RequestContext, key: str, label: str, klass: str = "") -> SafeString:
-    """Draw a column's heading that sorts by ``key``; the address holds ``sort=key`` or ``sort=-key``."""
+def sort_header(context: RequestContext, first: str, label: str, current: str) -> SafeString:
+    """Draw a column's heading that sorts the list anew: as ``first`` says (``name``, ``-changed``), or turned round where ``current`` is that."""
+    word = first.removeprefix("-")
     query = context["request"].GET.copy()
-    current = query.get("sort", "")
     query.pop("cursor", None)
-    query["sort"] = f"-{key}" if current == key else key
-    state = {key: "ascending", f"-{key}": "descending"}.get(current, "none")
-    return format_html('<th scope="col" class="{}" aria-sort="{}"><a href="?{}">{}</a></th>', klass, state, query.urlencode(), label)
+    query["sort"] = (word if first.startswith("-") else f"-{word}") if current == first else first
+    state, drawing = {word: ("ascending", "arrow-up"), f"-{word}": ("descending", "arrow-down")}.get(current, ("none", "chevrons-up-down"))
+    return format_html('<th scope="col" aria-sort="{}"><a href="?{}">{} {}</a></th>', state, query.urlencode(), label, icon(drawing, 12))
+
+
+@register.inclusion_tag("components/sort_kept.html", takes_context=True)
+def sort_kept(context: RequestContext) -> dict[str, str]:
+    """Keep the chosen sort in a form that filters the list."""
+    return {"sort": context["request"].GET.get("sort", "")}
 
 
 @register.simple_tag

@@ -6,10 +6,11 @@ from typing import Any
 
 from rest_framework import serializers
 
+from access.api.paging import SortField
 from monitoring.api.from_dataclass import serializer_of
 from monitoring.models import Reference, Rule, Standing
 from monitoring.outcomes import Accepted
-from monitoring.queries import shapes
+from monitoring.queries import ALERT_SORTS, shapes
 from monitoring.rules import RANGES
 
 DriftGridOut = serializer_of(shapes.DriftGrid)
@@ -82,6 +83,7 @@ class ReferenceOut(serializers.ModelSerializer[Reference]):
 class AlertsIn(serializers.Serializer[Any]):
     state = serializers.ChoiceField(choices=["open", "acknowledged", "resolved", "unresolved"], required=False, default="", allow_blank=True)
     endpoint = serializers.CharField(required=False, default="", allow_blank=True, max_length=100)
+    sort = SortField(ALERT_SORTS)
 
 
 class AcknowledgeIn(serializers.Serializer[Any]):

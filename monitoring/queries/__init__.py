@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from monitoring.queries.alerts import alert_detail, alerts_page, endpoint_verdict, endpoint_verdicts, false_alarms, open_alert_count
+from monitoring.queries.alerts import ALERT_SORTS, alert_detail, alerts_page, endpoint_verdict, endpoint_verdicts, false_alarms, open_alert_count
 from monitoring.queries.features import data_quality, feature_detail
 from monitoring.queries.grid import Known, drift_overview, known_of, output_psi, reference_info
 from monitoring.queries.results import performance_series, performance_summary
 
 __all__ = [
+    "ALERT_SORTS",
     "Known",
     "alert_detail",
     "alerts_page",

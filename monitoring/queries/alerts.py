@@ -9,7 +9,7 @@ from typing import Any
 from django.db.models import Count, OuterRef, Q, QuerySet, Subquery
 
 from core.clock import now
-from core.paging import ROWS, page_of
+from core.paging import ROWS, Sorts, page_of
 from monitoring import performance
 from monitoring.errors import NoSuchAlert
 from monitoring.measure_performance import counters_of
@@ -18,6 +18,8 @@ from monitoring.queries.results import marks_of
 from monitoring.queries.shapes import AlertChart, AlertDetail, AlertItem, AlertRow, AlertsPage, Change, EndpointVerdict, NoteRow
 from serving.models import LedgerEntry
 
+# By the alphabet severe comes before watch, so the rising order of the severities is the falling one of their words.
+ALERT_SORTS = Sorts("-number", {"number": ["number"], "first": ["first_at", "number"], "last": ["last_at", "number"], "severity": ["-severity", "number"]})
 BEFORE = timedelta(hours=2)
 _MOST_LINES = 3
 _WINDOWS_AROUND = 24
@@ -35,11 +37,14 @@ def false_alarms(endpoint: str, days: int = 90) -> tuple[int, int]:
     return found["false"], found["all"]
 
 
-def alerts_page(*, state: str = "", endpoint: str = "", cursor: str | None = None, limit: int = ROWS) -> AlertsPage:
-    """Give a page of alerts, newest first, of a state (``unresolved`` for open and acknowledged) and an endpoint. Three queries at most."""
+def alerts_page(*, state: str = "", endpoint: str = "", sort: str = "", cursor: str | None = None, limit: int = ROWS) -> AlertsPage:
+    """Give a page of alerts of a state (``unresolved`` for open and acknowledged) and an endpoint, newest first unless ``sort`` says otherwise.
+
+    Three queries at most.
+    """
     ours = Alert.objects.filter(endpoint=endpoint) if endpoint else Alert.objects.all()
     counts: dict[str, int] = dict.fromkeys(Alert.State.values, 0) | dict(ours.values_list("state").annotate(rows=Count("number")).order_by())
-    page = page_of(_in_state(ours, state), order=["-number"], cursor=cursor, limit=limit)
+    page = page_of(_in_state(ours, state), order=ALERT_SORTS.order(sort), cursor=cursor, limit=limit)
     quiet = None
     if not counts[Alert.State.OPEN] + counts[Alert.State.ACKNOWLEDGED]:
         quiet = ours.order_by("-resolved_at").values_list("resolved_at", flat=True).first()

@@ -6,8 +6,10 @@ from typing import Any
 
 from rest_framework import serializers
 
+from access.api.paging import SortField
 from access.api.serializers import SearchIn
 from registry.models import Alias, Artifact, Build, Version
+from registry.queries import MODEL_SORTS, VERSION_SORTS
 
 
 class Tags(serializers.DictField):
@@ -168,9 +170,11 @@ class SeenIn(serializers.Serializer[Any]):
 class ModelsFilter(SearchIn):
     tag = serializers.CharField(required=False, default="", allow_blank=True, max_length=600, help_text="`name`, or `name:value`.")
     archived = serializers.BooleanField(required=False, default=False)
+    sort = SortField(MODEL_SORTS)
 
 
 class VersionsFilter(ModelsFilter):
+    sort = SortField(VERSION_SORTS)
     state = serializers.ChoiceField(choices=Version.State.choices, required=False, default="")
 
 

@@ -19,8 +19,10 @@ from rest_framework.serializers import (
     UUIDField,
 )
 
+from access.api.paging import SortField
 from core.processes import PartState
 from serving.models import Endpoint
+from serving.queries import ENDPOINT_SORTS
 from serving.queries.traffic import WINDOWS
 from serving.queries.validation import MOST_HOURS
 
@@ -74,6 +76,7 @@ class EndpointRow(serializers.Serializer[Any]):
     sticky_on = CharField()
     traffic = Numbers(source="now")
     created_at = DateTimeField()
+    updated_at = DateTimeField()
 
 
 class SlotDetail(serializers.Serializer[Any]):
@@ -224,8 +227,9 @@ class KeyUsed(serializers.Serializer[Any]):
     days = KeyDay(many=True)
 
 
-class SearchIn(serializers.Serializer[Any]):
+class EndpointsIn(serializers.Serializer[Any]):
     search = CharField(required=False, default="", max_length=100, help_text="Part of the name.")
+    sort = SortField(ENDPOINT_SORTS)
 
 
 class LedgerIn(serializers.Serializer[Any]):

@@ -41,7 +41,7 @@ class EndpointsView(APIView):
 
     @extend_schema(
         operation_id="list_endpoints",
-        parameters=[serializers.SearchIn, *PARAMETERS],
+        parameters=[serializers.EndpointsIn, *PARAMETERS],
         responses=paged(serializers.EndpointRow),
         summary="List endpoints",
         tags=_TAGS,
@@ -53,7 +53,7 @@ class EndpointsView(APIView):
             require(actor, Right.ENDPOINT_VIEW)
         names = None if actor.may(Right.ENDPOINT_VIEW) else allowed
         cursor, limit = cursor_and_limit(request)
-        page = queries.endpoints_page(**parameters_of(request, serializers.SearchIn), cursor=cursor, limit=limit, names=names)
+        page = queries.endpoints_page(**parameters_of(request, serializers.EndpointsIn), cursor=cursor, limit=limit, names=names)
         return answer(page, serializers.EndpointRow)
 
     @extend_schema(

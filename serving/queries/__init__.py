@@ -1,6 +1,7 @@
 """Reads of serving for pages and the REST API: endpoints and their ledger, traffic, validation, the prediction log, processes."""
 
 from serving.queries.endpoints import (
+    ENDPOINT_SORTS,
     EndpointDetail,
     EndpointRow,
     LedgerRow,
@@ -19,6 +20,7 @@ from serving.queries.traffic import TrafficSeries, TrafficSummary, slots_since, 
 from serving.queries.validation import FeatureActions, ValidationActions, validation_actions
 
 __all__ = [
+    "ENDPOINT_SORTS",
     "EndpointDetail",
     "EndpointRow",
     "FeatureActions",
