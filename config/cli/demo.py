@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import time
+
 import click
 
 from config.cli.failures import Failure
 from config.cli.session import Session, connected, json_option, show
 from core.environment import environment
 from core.note import read_note
+
+_STOPPED_WITHIN_S = 15
 
 
 @click.group()
@@ -45,12 +49,25 @@ def stop(*, as_json: bool) -> None:
 @demo.command()
 @connected
 def remove(session: Session) -> None:
-    """Stop the demo and remove its endpoints, models and key."""
+    """Stop the demo and remove its endpoints, versions and key.
+
+    What is not the demo's stays: an endpoint where something else is deployed, and other versions of its models.
+    """
     from config.demo.remove import remove_all
 
     _stop()
+    _wait_until_stopped()
     removed = remove_all(session.api)
     session.show(removed, "\n".join(f"removed {name}" for name in removed) or "There is nothing of the demo to remove.")
+
+
+def _wait_until_stopped() -> None:
+    """While its process lives it could still bring back what is removed."""
+    deadline = time.monotonic() + _STOPPED_WITHIN_S
+    while "demo" in read_note(environment().run_dir).get("processes", {}):
+        if time.monotonic() > deadline:
+            raise Failure("The demo has not stopped yet; nothing was removed. Try again in a moment.", next_command="signalbox demo remove")
+        time.sleep(0.1)
 
 
 def _stop() -> None:

@@ -9,12 +9,18 @@ from config.cli.failures import Failure
 from config.demo.names import ENDPOINTS, KEY_FILE, KEY_NAME, MODELS
 from core.environment import environment
 
+Version = tuple[str, int]
+
 
 def remove_all(api: Api) -> list[str]:
-    """Delete endpoints first, since a version that serves cannot be deleted; give the names of what went away."""
-    removed = [name for name in ENDPOINTS if _endpoint_deleted(api, name)]
-    for model in MODELS:
-        removed += _remove_model(api, model)
+    """Delete endpoints first, since a version that serves cannot be deleted; give the names of what went away.
+
+    Only what the demo has marked goes: somebody may have a model or an endpoint of that name.
+    """
+    versions = [(model, number) for model in MODELS for number in _numbers(api, model)]
+    removed = [name for name in ENDPOINTS if _endpoint_deleted(api, name, versions)]
+    removed += [f"{model} version {number}" for model, number in versions if _deleted(api, f"models/{model}/versions/{number}/")]
+    removed += [model for model in MODELS if _is_empty(api, model) and _deleted(api, f"models/{model}/")]
     for row in api.rows("keys/", 500):
         if row["name"] == KEY_NAME and row["revoked_at"] is None:
             api.delete(f"keys/{row['id']}/")
@@ -24,25 +30,34 @@ def remove_all(api: Api) -> list[str]:
     return removed
 
 
-def _remove_model(api: Api, model: str) -> list[str]:
+def _numbers(api: Api, model: str) -> list[int]:
+    return [row["number"] for row in _versions(api, model) or () if row["tags"].get("demo")]
+
+
+def _is_empty(api: Api, model: str) -> bool:
+    return _versions(api, model) == []
+
+
+def _versions(api: Api, model: str) -> list[Any] | None:
+    """Give the versions of a model, None if there is no such model."""
     try:
-        numbers = [row["number"] for row in api.rows(f"models/{model}/versions/", 1000)]
+        return list(api.rows(f"models/{model}/versions/", 1000))
     except Failure as failure:
         if failure.status == 404:
-            return []
+            return None
         raise
-    removed = [f"{model} version {number}" for number in numbers if _deleted(api, f"models/{model}/versions/{number}/")]
-    return [*removed, *([model] if _deleted(api, f"models/{model}/") else [])]
 
 
-def _endpoint_deleted(api: Api, name: str) -> bool:
+def _endpoint_deleted(api: Api, name: str, versions: list[Version]) -> bool:
     try:
-        revision = api.get(f"endpoints/{name}/")["revision"]
+        endpoint = api.get(f"endpoints/{name}/")
     except Failure as failure:
         if failure.status == 404:
             return False
         raise
-    return _deleted(api, f"endpoints/{name}/", revision=revision, reason="The demo is removed")
+    if any(slot["model"] and (slot["model"], slot["version"]) not in versions for slot in endpoint["slots"]):
+        return False
+    return _deleted(api, f"endpoints/{name}/", revision=endpoint["revision"], reason="The demo is removed")
 
 
 def _deleted(api: Api, path: str, **params: Any) -> bool:

@@ -203,10 +203,12 @@ class Supervisor:
         wanted = self.environment.wants_demo
         if wanted and self._demo is None:
             self._demo = self._add(part.demo())
+            self._note_again()
         elif not wanted and self._demo is not None:
             self._keepers.remove(self._demo)
             await self._demo.stop(part.SECONDS_TO_STOP[part.STAGE_PREDICTIONS])
             self._demo = None
+            self._note_again()
 
     def _add(self, one: part.Part) -> Keeper:
         keeper = Keeper(one.name, lambda: self._launch(one), one.stage, one.stop_signal)

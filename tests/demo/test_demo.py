@@ -100,12 +100,22 @@ def test_comes_through_the_api_answers_and_goes_away_again(product: Product, tra
     for _ in range(20):
         traffic.step()
 
-    assert set(remove_all(api)) >= {*ENDPOINTS, *MODELS}
+    mine = api.post("models/diabetes/versions/", files={"file": ("mine.joblib", b"not a model")})["number"]
+    assert set(remove_all(api)) >= {*ENDPOINTS, MODELS[0]}
     assert not {row["name"] for row in api.rows("endpoints/", 100)} & set(ENDPOINTS)
-    assert not {row["name"] for row in api.rows("models/", 100)} & set(MODELS)
+    assert {row["name"] for row in api.rows("models/", 100)} & set(MODELS) == {"diabetes"}
+    assert [row["number"] for row in api.rows("models/diabetes/versions/", 100)] == [mine]
     with pytest.raises(Failure, match="not valid"):
         own.get("me/")
     assert remove_all(api) == []
+    _delete_once_looked_at(api, f"models/diabetes/versions/{mine}/")
+    assert remove_all(api) == ["diabetes"]
+
+
+def _delete_once_looked_at(api: Api, path: str) -> None:
+    while api.get(path)["state"] not in {"ready", "refused"}:
+        time.sleep(0.2)
+    api.delete(path)
 
 
 def _answer(api: Api, caller: Caller):
