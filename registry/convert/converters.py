@@ -79,9 +79,11 @@ def _with_missing_values(own: Any, scope: Any, operator: Any, container: Any) ->
 def _follow_missing(node: Any, trees: list[Any]) -> None:
     attributes = {attribute.name: attribute for attribute in node.attribute}
     splits = list(zip(attributes["nodes_treeids"].ints, attributes["nodes_nodeids"].ints, strict=True))
-    if list(attributes["nodes_truenodeids"].ints) != [max(int(trees[tree].children_left[place]), 0) for tree, place in splits]:
+    left = [tree.children_left.clip(min=0).tolist() for tree in trees]
+    missing = [tree.missing_go_to_left.tolist() for tree in trees]
+    if list(attributes["nodes_truenodeids"].ints) != [left[tree][place] for tree, place in splits]:
         raise NotServable("The trees were converted in another order than they have.", "Export the model to ONNX yourself.")
-    attributes["nodes_missing_value_tracks_true"].ints[:] = [int(trees[tree].missing_go_to_left[place]) for tree, place in splits]
+    attributes["nodes_missing_value_tracks_true"].ints[:] = [missing[tree][place] for tree, place in splits]
 
 
 def _with_float_trees(own: Any, scope: Any, operator: Any, container: Any) -> None:

@@ -24,7 +24,7 @@ def upload(name: str = "model.joblib", content: bytes = b"not opened here") -> S
 def test_the_page_takes_every_kind_of_sample_that_can_be_read(client_of: ClientOf) -> None:
     page = client_of("scientist").get("/models/register/").content.decode()
     assert 'name="sample" accept=".csv,.json,.jsonl,.ndjson,.parquet"' in page
-    assert "CSV with a header, JSON records or Parquet" in page
+    assert "CSV with a header, JSON or Parquet" in page
 
 
 def test_registering_goes_to_the_versions_page_and_queues_the_check(client_of: ClientOf) -> None:
