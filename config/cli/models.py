@@ -94,6 +94,5 @@ def tag(session: Session, model: str, tags: tuple[str, ...], version: int | None
     if lacking := [name for name in removed if name not in seen["tags"]]:
         raise Failure(f"{subject} has no tag {lacking[0]}. Nothing was changed.")
     wanted = {name: value for name, value in seen["tags"].items() if name not in removed} | pairs(tags, "NAME=VALUE")
-    body = {"tags": wanted} | ({} if version is not None else {"revision": seen["revision"]})
-    after = session.api.patch(path, body)
+    after = session.api.patch(path, {"tags": wanted, "revision": seen["revision"]})
     session.show(after, f"{subject}: {'  '.join(f'{name}={value}' for name, value in after['tags'].items()) or 'no tags'}")
