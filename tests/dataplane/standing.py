@@ -33,7 +33,7 @@ def document(artifacts: Path) -> RouteTable:
     """Give the table; its builds are put into ``artifacts``."""
     one, two = models.regressor(artifacts), models.regressor(artifacts, version=2, offset=0.5)
     churn, echo, slow = models.classifier(artifacts), models.every_type(artifacts), models.slow(artifacts)
-    counts, heavy = models.counter(artifacts), models.slow(artifacts, loops=100_000)
+    counts, heavy = models.counter(artifacts), models.slow(artifacts, loops=200_000)
     whole = models.regressor(artifacts, version=3, offset=0.25, features=tuple(Feature(name=name, kind=Kind.INTEGER) for name in "abc"))
     quoted = tuple(Feature(name=name, kind=Kind.NUMBER) for name in ('screen 15"', "b", "c\\d"))
     inches = models.regressor(artifacts, version=4, offset=0.75, features=quoted)
