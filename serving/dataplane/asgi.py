@@ -11,7 +11,7 @@ from typing import Any
 from core import request_ids
 from core.errors import SignalboxError
 from serving.dataplane import catalog
-from serving.dataplane.call import JSON, Call, Head, Headers, Route, route_of
+from serving.dataplane.call import JSON, NOWHERE, Call, Head, Headers, route_of
 from serving.dataplane.connection import DISCARDED_AT_MOST_BYTES
 from serving.dataplane.engine import UNVETTED_BYTES, Engine
 from serving.dataplane.errors import Failed, Oversized
@@ -24,7 +24,6 @@ Receive = Callable[[], Awaitable[dict[str, Any]]]
 Send = Callable[[dict[str, Any]], Awaitable[None]]
 Answer = tuple[int, Headers, bytes]
 _CATALOG_BODY_BYTES = 2**20
-_NOWHERE = Route("", "", "")
 
 
 class Application:
@@ -55,7 +54,7 @@ class Application:
         begun = time.perf_counter()
         route = route_of(scope["path"]) if scope["method"] == "POST" else None
         headers = dict(scope["headers"])
-        head = Head(route or _NOWHERE, headers)
+        head = Head(route or NOWHERE, headers)
         limit = self._engine.body_limit(route.endpoint) if route else _CATALOG_BODY_BYTES
         incoming = _Body(receive, min(limit, UNVETTED_BYTES), lambda size: self._engine.refusal_of(head, size) if route else _too_large(size))
         body = await incoming.read(head.length or 0, waits=headers.get(b"expect", b"").lower() == b"100-continue")
@@ -70,7 +69,7 @@ class Application:
                 head.request_id = head.request_id or request_ids.fresh()
                 lines += b"x-request-id: %b\r\n" % head.request_id.encode()
             if self._engine.watcher is not None:
-                self._engine.watcher.told(head, scope, begun, (status, len(body), len(found)))
+                self._engine.watcher.told(head, scope["method"], scope["path"], begun, (status, len(body), len(found)))
             return status, lines, found
         future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
 

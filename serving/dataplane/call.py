@@ -32,6 +32,8 @@ class Route(NamedTuple):
     form: str
 
 
+NOWHERE = Route("", "", "")
+"""Of a call that asks for no prediction."""
 _NO_ARRAYS: dict[str, Array] = {}
 _PATH = re.compile(r"/v2/models/(?P<endpoint>[^/]+)(?:/versions/(?P<version>[^/]+))?/(?P<form>infer|predict|invocations)/?")
 
@@ -146,6 +148,16 @@ class Call:
         self.wanted: Any = None
         self.watched: Watched | None = None
         self.render: Render | None = None
+
+    def path(self) -> str:
+        """Give where it was asked, for the access log."""
+        endpoint, version, form = self.head.route
+        return f"/v2/models/{endpoint}/versions/{version}/{form}" if version else f"/v2/models/{endpoint}/{form}"
+
+    def span(self, status: int) -> tuple[str, dict[str, Any]]:
+        """Name it in a trace, with what OpenTelemetry's conventions want to know of its protocol."""
+        route = f"/v2/models/{{endpoint}}/{self.head.route.form}"
+        return f"POST {route}", {"http.request.method": "POST", "http.route": route, "http.response.status_code": status}
 
     def shadow_of(self, slot: Slot) -> Call:
         """Give a copy for a shadow slot: same id and rows, nobody to answer."""

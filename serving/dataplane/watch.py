@@ -84,7 +84,7 @@ class Watcher:
                 size,
                 call.head.request_id or call.request_id or "",
                 "POST",
-                f"/v2/models/{call.head.route.endpoint}/{call.head.route.form}",
+                call.path(),
                 call.key_id or "",
                 call.endpoint.name if call.endpoint else "",
                 slot.name if slot else "",
@@ -95,13 +95,13 @@ class Watcher:
             )
         )
 
-    def told(self, head: Head, scope: dict[str, Any], begun: float, answer: tuple[int, int, int]) -> None:
+    def told(self, head: Head, method: str, path: str, begun: float, answer: tuple[int, int, int]) -> None:
         """A call that is no prediction was answered: with status, and bytes in and out."""
         if self._log is not None:
             status, bytes_in, bytes_out = answer
             latency_us = int((time.perf_counter() - begun) * 1e6)
             at_us = time.time_ns() // 1000 - latency_us
-            self._log.add(Entry(at_us, status, latency_us, bytes_in, bytes_out, head.request_id or "", scope["method"], scope["path"]))
+            self._log.add(Entry(at_us, status, latency_us, bytes_in, bytes_out, head.request_id or "", method, path))
 
     def stop(self) -> None:
         """Write and send what is left."""
@@ -119,6 +119,7 @@ def watcher(environment: Environment, process: str) -> Watcher | None:
 
 
 class _Record(NamedTuple):
+    name: str
     parent: tracing.Parent | None
     status: int
     received_us: int
@@ -148,7 +149,8 @@ class Traces:
         if len(self._waiting) >= _MOST_WAITING:
             self.dropped += 1
             return
-        self._waiting.append(_Record(parent, status, call.received_us, call.received, call.watched, now, _attributes(call, status)))
+        name, attributes = call.span(status)
+        self._waiting.append(_Record(name, parent, status, call.received_us, call.received, call.watched, now, attributes | _attributes(call)))
 
     def stop(self) -> None:
         """Send what is left."""
@@ -170,12 +172,9 @@ class Traces:
                 logger.exception("A span could not be made.")
 
 
-def _attributes(call: Call, status: int) -> dict[str, Any]:
-    route, slot = call.head.route, call.slot
+def _attributes(call: Call) -> dict[str, Any]:
+    slot = call.slot
     found: dict[str, Any] = {
-        "http.request.method": "POST",
-        "http.route": f"/v2/models/{{endpoint}}/{route.form}",
-        "http.response.status_code": status,
         "signalbox.endpoint": call.endpoint.name if call.endpoint else "",
         "signalbox.rows": call.rows,
         "signalbox.prediction_id": text_of(call.id).decode() if call.id else "",
@@ -194,9 +193,8 @@ def _make(tracer: Any, record: _Record) -> None:
     def at(moment: float) -> int:
         return int(record.received_us * 1000 + (moment - record.received) * 1e9)
 
-    name = f"POST {record.attributes['http.route']}"
     start = at(record.received)
-    root = tracer.start_span(name, tracing.context_of(record.parent), SpanKind.SERVER, attributes=record.attributes, start_time=start)
+    root = tracer.start_span(record.name, tracing.context_of(record.parent), SpanKind.SERVER, attributes=record.attributes, start_time=start)
     inside = set_span_in_context(root, Context())
     for part, begin, end in _parts(record):
         tracer.start_span(part, inside, start_time=at(begin)).end(at(end))

@@ -7,19 +7,24 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import grpc
 import httpx
 import pytest
+from tritonclient.grpc import service_pb2 as pb
+from tritonclient.grpc import service_pb2_grpc
 
 from core import access_log
 from core.access_log import AccessLog, Entry
 from core.environment import ROOT
 from serving.table import ValidationPolicy
 from tests.dataplane import models
-from tests.dataplane.conftest import HEADERS, KEY, KEY_ENTRY, Log, Plane, endpoint, table, wait_for
+from tests.dataplane.conftest import HEADERS, KEY, KEY_ENTRY, NO_DATABASE, Log, Plane, endpoint, table, wait_for
+from tests.dataplane.grpc_plane import GrpcPlane
 from tests.metrics_page import value_of
 from tests.otlp import Receiver, Span
 
@@ -34,6 +39,19 @@ def _ask(plane: Plane, name: str = "sum", body: Any = None, **headers: str) -> h
 def _keep_table(plane: Plane, **settings: Any) -> None:
     build = models.regressor(plane.artifacts)
     plane.keep(table([build], [endpoint("sum", build, **settings)], keys=(KEY_ENTRY,)))
+
+
+def _lines(plane: Plane, count: int) -> list[dict[str, Any]]:
+    """Wait for so many lines of the process's access log, health left out, and give them all."""
+    file = plane.var_dir / "log" / "access.jsonl"
+
+    def found() -> list[dict[str, Any]] | None:
+        kept = [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
+        kept = [line for line in kept if not line["path"].startswith("/v2/health")]
+        return kept if len(kept) >= count else None
+
+    told: list[dict[str, Any]] = wait_for(found, f"{count} lines")
+    return told
 
 
 class TestRequestIds:
@@ -81,19 +99,7 @@ class TestAccessLog:
         monkeypatch.setenv("SIGNALBOX_ACCESS_LOG", "file")
         _keep_table(plane, validation=ValidationPolicy(default="clip"))
         plane.start()
-
-        def read(count: int) -> list[dict[str, Any]]:
-            file = plane.var_dir / "log" / "access.jsonl"
-
-            def found() -> list[dict[str, Any]] | None:
-                kept = [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
-                kept = [line for line in kept if not line["path"].startswith("/v2/health")]
-                return kept if len(kept) >= count else None
-
-            told: list[dict[str, Any]] = wait_for(found, f"{count} lines")
-            return told
-
-        return read
+        return partial(_lines, plane)
 
     def test_has_one_line_per_request_with_what_is_needed_to_find_it(self, plane: Plane, lines: Any) -> None:
         assert plane.process is not None
@@ -123,11 +129,13 @@ class TestAccessLog:
         _ask(plane, "nowhere")
         refused = _ask(plane, body={"rows": [{"a": "secret-value"}]})
         plane.client.get("/v2/models/sum")
-        found = lines(3)
+        plane.client.post("/v2/models/sum/versions/9/predict", json=ROWS)
+        found = lines(4)
         assert [(line["status"], line["method"], line["path"]) for line in found] == [
             (404, "POST", "/v2/models/nowhere/predict"),
             (400, "POST", "/v2/models/sum/predict"),
             (200, "GET", "/v2/models/sum"),
+            (404, "POST", "/v2/models/sum/versions/9/predict"),
         ]
         assert found[1]["prediction_id"] == refused.headers["x-request-id"]
         text = (plane.var_dir / "log" / "access.jsonl").read_text()
@@ -170,15 +178,16 @@ class TestAccessLog:
         assert log.dropped == 5
 
 
-class TestTraces:
-    @pytest.fixture
-    def receiver(self, monkeypatch: pytest.MonkeyPatch) -> Iterator[Receiver]:
-        receiver = Receiver()
-        monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", receiver.url)
-        monkeypatch.setenv("OTEL_BSP_SCHEDULE_DELAY", "100")
-        yield receiver
-        receiver.stop()
+@pytest.fixture
+def receiver(monkeypatch: pytest.MonkeyPatch) -> Iterator[Receiver]:
+    receiver = Receiver()
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", receiver.url)
+    monkeypatch.setenv("OTEL_BSP_SCHEDULE_DELAY", "100")
+    yield receiver
+    receiver.stop()
 
+
+class TestTraces:
     def test_trace_a_prediction_through_to_the_log_under_the_callers_span(self, plane: Plane, receiver: Receiver) -> None:
         _keep_table(plane)
         plane.start()
@@ -254,3 +263,113 @@ class TestTraces:
         page = httpx.get(f"{plane.url}/metrics", headers=HEADERS).text
         assert value_of(page, "signalbox_answered_requests_total", endpoint="sum") == 20
         assert value_of(page, "signalbox_dropped_traces_total") == 0
+
+
+class TestGrpc:
+    """The same of a gRPC process."""
+
+    SERVICE = "inference.GRPCInferenceService"
+    REQUEST = pb.ModelInferRequest(
+        model_name="sum", inputs=[pb.ModelInferRequest.InferInputTensor(name="input", datatype="FP32", shape=[1, 3])], raw_input_contents=[bytes(12)]
+    )
+    KEYED = (("x-api-key", KEY),)
+
+    @pytest.fixture
+    def plane(self, tmp_path: Path, receiver: Receiver, monkeypatch: pytest.MonkeyPatch) -> Iterator[GrpcPlane]:
+        monkeypatch.setenv("SIGNALBOX_ACCESS_LOG", "file")
+        plane = GrpcPlane(tmp_path, NO_DATABASE)
+        _keep_table(plane)
+        try:
+            yield plane.start()
+        finally:
+            plane.end()
+
+    @pytest.fixture
+    def stub(self, plane: GrpcPlane) -> Iterator[Any]:
+        with grpc.insecure_channel(plane.url) as channel:
+            yield service_pb2_grpc.GRPCInferenceServiceStub(channel)
+
+    def test_request_ids_lines_and_spans_are_those_of_the_call(self, plane: GrpcPlane, stub: Any, receiver: Receiver) -> None:
+        assert plane.process is not None
+        traced = (*self.KEYED, ("x-request-id", "order-7"), ("traceparent", f"00-{TRACE}-{CALLER}-01"))
+        answer, call = stub.ModelInfer.with_call(self.REQUEST, metadata=traced)
+        stub.ModelInfer(self.REQUEST, metadata=(*self.KEYED, ("traceparent", f"00-{TRACE}-{CALLER}-00")))  # the caller does not sample it
+        assert dict(call.trailing_metadata())["x-request-id"] == "order-7"
+        prediction_id = answer.parameters["prediction_id"].string_param
+        line = _lines(plane, 2)[0]
+        assert line.pop("time").endswith("+00:00")
+        assert 0 < line.pop("latency_us") < 10_000_000
+        assert line == {
+            "process": "grpc",
+            "pid": plane.process.pid,
+            "status": 200,
+            "bytes_in": self.REQUEST.ByteSize(),
+            "bytes_out": answer.ByteSize(),
+            "request_id": "order-7",
+            "method": "POST",
+            "path": f"/{self.SERVICE}/ModelInfer",
+            "actor": KEY_ENTRY.id,
+            "endpoint": "sum",
+            "slot": "blue",
+            "version": "1",
+            "rows": 1,
+            "prediction_id": prediction_id,
+        }
+        assert plane.stop() == 0
+        spans = {span.name: span for span in receiver.spans}
+        assert set(spans) == {f"{self.SERVICE}/ModelInfer", "decode", "queue", "validate", "run", "log"}
+        assert len(receiver.spans) == 6
+        root = spans.pop(f"{self.SERVICE}/ModelInfer")
+        assert (root.trace, root.parent, root.kind, root.is_error) == (TRACE, CALLER, 2, False)
+        assert root.attributes == {
+            "rpc.system.name": "grpc",
+            "rpc.method": f"{self.SERVICE}/ModelInfer",
+            "rpc.response.status_code": "OK",
+            "signalbox.endpoint": "sum",
+            "signalbox.slot": "blue",
+            "signalbox.model": "sum",
+            "signalbox.version": "1",
+            "signalbox.log": "fast",
+            "signalbox.rows": 1,
+            "signalbox.prediction_id": prediction_id,
+            "signalbox.request_id": "order-7",
+        }
+        assert {(span.trace, span.parent) for span in spans.values()} == {(TRACE, root.id)}
+
+    def test_every_call_and_every_refusal_is_told_of_under_its_own_name(self, plane: GrpcPlane, stub: Any, receiver: Receiver) -> None:
+        raw = pb.ModelInferRequest(model_name="sum", raw_input_contents=[b"secret-value"])
+        with grpc.insecure_channel(plane.url) as channel:
+            garbled = channel.unary_unary(f"/{self.SERVICE}/ModelInfer")
+            ids = [self._refused(garbled, b"\xff\xff\xff", self.KEYED), self._refused(stub.ModelInfer, raw, self.KEYED)]
+        stub.ServerMetadata(pb.ServerMetadataRequest())
+        ids.append(self._refused(stub.ModelMetadata, pb.ModelMetadataRequest(name="nix"), self.KEYED))
+        ids.append(self._refused(stub.ModelMetadata, pb.ModelMetadataRequest(name="sum"), (("x-request-id", "order-8"),)))
+        assert ids[-1] == "order-8"
+        (answer,) = stub.ModelStreamInfer(iter([raw]), metadata=(*self.KEYED, ("x-request-id", "order-9")))
+        assert answer.infer_response.parameters["x-request-id"].string_param == "order-9"
+        ids.append(self._refused(lambda request, **more: list(stub.ModelStreamInfer(request, **more)), iter([raw]), ()))
+        lines = _lines(plane, 7)
+        assert [(line["status"], line["method"], line["path"].removeprefix(f"/{self.SERVICE}/")) for line in lines] == [
+            (400, "POST", "ModelInfer"),
+            (400, "POST", "ModelInfer"),
+            (200, "POST", "ServerMetadata"),
+            (404, "POST", "ModelMetadata"),
+            (401, "POST", "ModelMetadata"),
+            (400, "POST", "ModelStreamInfer"),
+            (401, "POST", "ModelStreamInfer"),
+        ]
+        assert [line.get("request_id") or line.get("prediction_id") for line in lines] == [*ids[:2], None, *ids[2:4], "order-9", ids[4]]
+        roots = receiver.wait_for(lambda spans: sum(span.kind == 2 for span in spans) == 3 and spans)
+        found = sorted((span.name, span.attributes["rpc.response.status_code"], span.is_error) for span in roots if span.kind == 2)
+        assert found == [(f"{self.SERVICE}/{name}", "INVALID_ARGUMENT", False) for name in ("ModelInfer", "ModelInfer", "ModelStreamInfer")]
+        text = (plane.var_dir / "log" / "access.jsonl").read_text()
+        assert "secret-value" not in text
+        assert KEY.split("_")[2] not in text
+
+    @staticmethod
+    def _refused(call: Any, request: Any, metadata: Any) -> str:
+        """Give the id of a call that is refused."""
+        with pytest.raises(grpc.RpcError) as refused:
+            call(request, metadata=metadata)
+        error: Any = refused.value
+        return str(dict(error.trailing_metadata())["x-request-id"])

@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 import grpc
 import numpy as np
+from google.protobuf.message import DecodeError
 
+from core.errors import SignalboxError
 from serving.dataplane import binary, forms, ids
 from serving.dataplane.call import Call, Head, Headers, Reply, Route
 from serving.dataplane.decode import InferRequest, InputTensor, OutputWish, Parameters
 from serving.dataplane.errors import BadRequest, Unsupported
 from serving.dataplane.grpc import inference_pb2 as pb
+from serving.dataplane.grpc.statuses import code_of
 from serving.dataplane.live import EndpointState, Slot
 from serving.dataplane.spec import Arrays, InputSpec
 from serving.dataplane.tensors import DATATYPE_OF, NUMPY_OF, Array
 
+SERVICE = "inference.GRPCInferenceService"
 FORM = "grpc"
 _FIELD_OF: Final = {
     "BOOL": "bool_contents",
@@ -27,7 +31,7 @@ _FIELD_OF: Final = {
     "INT64": "int64_contents",
     "UINT64": "uint64_contents",
 } | {f"{sign}INT{bits}": f"{sign.lower()}int_contents" for sign in ("", "U") for bits in (8, 16, 32)}
-_HEADERS: Final = frozenset(("authorization", "x-api-key", "signalbox-sticky-key", "signalbox-demo"))
+_HEADERS: Final = frozenset(("authorization", "x-api-key", "x-request-id", "traceparent", "signalbox-sticky-key", "signalbox-demo"))
 """The metadata that are read; they mean what the HTTP headers of these names mean."""
 
 
@@ -37,14 +41,40 @@ def headers_of(context: grpc.aio.ServicerContext) -> dict[bytes, bytes]:
 
 
 class MessageCall(Call):
-    """A call that came as a message, of which ``body`` are the bytes. ``remaining_s`` is the time that the client gives it; None for any time."""
+    """A call that came as a message, of which ``body`` are the bytes, by the ``method`` of the service.
 
-    __slots__ = ("message", "remaining_s")
+    ``remaining_s`` is the time that the client gives it; None for any time.
+    """
 
-    def __init__(self, message: pb.ModelInferRequest, body: bytes, context: grpc.aio.ServicerContext, reply: Reply) -> None:
+    __slots__ = ("message", "method", "remaining_s")
+
+    def __init__(self, method: str, message: pb.ModelInferRequest, body: bytes, context: grpc.aio.ServicerContext, reply: Reply) -> None:
         head = Head(Route(message.model_name, message.model_version, FORM), headers_of(context))
         super().__init__(head, body, reply)
-        self.message, self.remaining_s = message, context.time_remaining()
+        self.method, self.message, self.remaining_s = method, message, context.time_remaining()
+
+    def path(self) -> str:
+        return path_of(self.method)
+
+    def span(self, status: int) -> tuple[str, dict[str, Any]]:
+        name = f"{SERVICE}/{self.method}"
+        return name, {"rpc.system.name": "grpc", "rpc.method": name, "rpc.response.status_code": code_of(status).name}
+
+
+def path_of(method: str) -> str:
+    """Give the HTTP path of a method of the service, which gRPC asks for by POST."""
+    return f"/{SERVICE}/{method}"
+
+
+def read(data: bytes, unpack: Callable[[bytes], bytes]) -> tuple[pb.ModelInferRequest, bytes, SignalboxError | None]:
+    """Give a request, its bytes unpacked, and why it is refused: what cannot be read is a call all the same, to be counted and told of."""
+    try:
+        data = unpack(data)
+        return pb.ModelInferRequest.FromString(data), data, None
+    except DecodeError:
+        return pb.ModelInferRequest(), data, BadRequest("The message is no ModelInferRequest.")
+    except SignalboxError as refusal:
+        return pb.ModelInferRequest(), data, refusal
 
 
 def take_message(call: Call, endpoint: EndpointState) -> Slot:

@@ -11,7 +11,7 @@ import grpc
 
 from core.environment import Environment, address
 from serving.dataplane.engine import Engine
-from serving.dataplane.grpc import health, packed, service
+from serving.dataplane.grpc import health, messages, packed
 from serving.dataplane.grpc.health import Health
 from serving.dataplane.grpc.service import Service
 from serving.dataplane.process import DRAIN_S, LONGEST_DRAIN_S, running_engine
@@ -40,7 +40,7 @@ async def serve(environment: Environment, options: Options) -> None:
         asyncio.get_running_loop().add_signal_handler(number, leaving.set)
     async with running_engine(environment, "grpc") as engine:
         predictions = Service(engine, environment.grpc_message_bytes)
-        checks = Health(engine, frozenset(("", service.SERVICE, health.SERVICE)))
+        checks = Health(engine, frozenset(("", messages.SERVICE, health.SERVICE)))
         server = _server(options, environment.grpc_message_bytes)
         server.add_generic_rpc_handlers((predictions.handlers(), checks.handlers()))
         await server.start()

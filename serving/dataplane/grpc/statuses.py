@@ -1,4 +1,4 @@
-"""What an error's HTTP status is called in gRPC. The texts are the same."""
+"""What an HTTP status is called in gRPC. The texts are the same."""
 
 from __future__ import annotations
 
@@ -7,11 +7,10 @@ from typing import NoReturn
 import grpc
 import orjson
 
-from core.errors import SignalboxError
 from serving.dataplane.call import Headers
-from serving.dataplane.problems import headers_of
 
 _CODES = {
+    200: grpc.StatusCode.OK,
     400: grpc.StatusCode.INVALID_ARGUMENT,
     401: grpc.StatusCode.UNAUTHENTICATED,
     403: grpc.StatusCode.PERMISSION_DENIED,
@@ -25,10 +24,11 @@ _CODES = {
     503: grpc.StatusCode.UNAVAILABLE,
     504: grpc.StatusCode.DEADLINE_EXCEEDED,
 }
+_METADATA = {b"retry-after", b"x-request-id"}
 
 
 def code_of(status: int) -> grpc.StatusCode:
-    """Give the code; whatever has none is ours, INTERNAL."""
+    """Give the code; an error that has none is ours, INTERNAL."""
     return _CODES.get(status, grpc.StatusCode.INTERNAL)
 
 
@@ -37,17 +37,13 @@ def text_of(body: bytes) -> str:
     return str(orjson.loads(body)["error"])
 
 
-async def abort(context: grpc.aio.ServicerContext, status: int, text: str, headers: Headers = b"") -> NoReturn:
-    """End the call with an error; where trying again helps, ``headers`` say when, and so does the trailing metadata."""
-    await context.abort(code_of(status), text, _metadata(headers))
+async def abort(context: grpc.aio.ServicerContext, status: int, body: bytes, headers: Headers) -> NoReturn:
+    """End the call with the error that REST answers with this status, body and headers."""
+    await context.abort(code_of(status), text_of(body), metadata_of(headers))
     raise AssertionError("abort raises")
 
 
-async def refuse(context: grpc.aio.ServicerContext, error: SignalboxError) -> NoReturn:
-    """End the call as the error says."""
-    await abort(context, error.status, error.message, headers_of(error))
-
-
-def _metadata(headers: Headers) -> tuple[tuple[str, str], ...]:
+def metadata_of(headers: Headers) -> tuple[tuple[str, str], ...]:
+    """Give what of an answer's HTTP headers goes into the trailing metadata of a call."""
     pairs = (line.partition(b": ") for line in headers.split(b"\r\n"))
-    return tuple((name.decode(), value.decode()) for name, _, value in pairs if name == b"retry-after")
+    return tuple((name.decode(), value.decode()) for name, _, value in pairs if name in _METADATA)

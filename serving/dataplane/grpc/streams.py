@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterable, AsyncIterator
+from functools import partial
 
 import grpc
-from google.protobuf.message import DecodeError
 
-from core.errors import SignalboxError
 from serving.dataplane.call import Headers
 from serving.dataplane.engine import Engine
-from serving.dataplane.errors import BadRequest, Busy
+from serving.dataplane.errors import Busy
 from serving.dataplane.grpc import inference_pb2 as pb
-from serving.dataplane.grpc.messages import MessageCall, headers_of
+from serving.dataplane.grpc.messages import MessageCall, headers_of, read
 from serving.dataplane.grpc.packed import vetted
-from serving.dataplane.grpc.statuses import refuse, text_of
+from serving.dataplane.grpc.statuses import metadata_of, text_of
 
+METHOD = "ModelStreamInfer"
 MOST_IN_FLIGHT = 64
 """So many requests of one stream are taken before the first is answered; the rest waits on the wire."""
 _FINAL = "triton_enable_empty_final_response"
@@ -35,12 +35,11 @@ class Stream:
         self.ending = False
 
     async def answers(self, requests: AsyncIterable[bytes]) -> AsyncIterator[pb.ModelStreamInferResponse]:
-        """Give the answers in the order in which they finish; the last follows the client's last request."""
-        try:
-            self._engine.authorize(self._headers.get(b"authorization"), self._headers.get(b"x-api-key"))
-        except SignalboxError as error:
-            self._engine.count_refusal(error)
-            await refuse(self._context, error)
+        """Give the answers in the order in which they finish; the last follows the client's last request.
+
+        Raises Unauthorized before the first, and Busy after the last if the process ends before the client does.
+        """
+        self._engine.authorize(self._headers.get(b"authorization"), self._headers.get(b"x-api-key"))
         self._reading = asyncio.create_task(self._read(requests))
         # Not at the end of the task's own code: of a task that is cancelled before its first step none runs.
         self._reading.add_done_callback(lambda _: self._answers.put_nowait(None))
@@ -57,9 +56,7 @@ class Stream:
         finally:
             self._reading.cancel()
         if self.ending:
-            ended = Busy("This process is shutting down. What it has answered holds; send the rest on a new stream.")
-            self._engine.count_refusal(ended)
-            await refuse(self._context, ended)
+            raise Busy("This process is shutting down. What it has answered holds; send the rest on a new stream.")
 
     def end(self) -> None:
         """Read no more, since the process ends."""
@@ -73,30 +70,21 @@ class Stream:
 
     async def _take(self, data: bytes) -> None:
         """Hand one request to the engine, as soon as the stream and its endpoint have room for it."""
-        error: SignalboxError | None = None
-        message = pb.ModelInferRequest()
-        try:
-            data = vetted(self._engine, self._headers, data, self._message_bytes)
-            message = pb.ModelInferRequest.FromString(data)
-        except DecodeError:
-            error = BadRequest("The message is no ModelInferRequest.")
-        except SignalboxError as refusal:
-            error = refusal
+        message, data, refusal = read(data, partial(vetted, self._engine, self._headers, message_bytes=self._message_bytes))
         name = message.model_name
         while self._in_flight >= min(MOST_IN_FLIGHT, self._limit(name)):
             self._freed.clear()
             await self._freed.wait()
         self._in_flight += 1
-        wants_final = _FINAL in message.parameters and message.parameters[_FINAL].bool_param
 
-        def reply(status: int, _: Headers, body: bytes) -> None:
-            self._answers.put_nowait(_answer(status, body, message, wants_final))
+        def reply(status: int, headers: Headers, body: bytes) -> None:
+            self._answers.put_nowait(_answer(status, headers, body, message))
 
-        call = MessageCall(message, data, self._context, reply)
-        if error is None:
+        call = MessageCall(METHOD, message, data, self._context, reply)
+        if refusal is None:
             self._engine.submit(call)
         else:
-            self._engine.refuse_unread(call, error)
+            self._engine.refuse_unread(call, refusal)
 
     def _limit(self, endpoint: str) -> int:
         """Give how many requests the endpoint takes at once, so that one stream alone never makes it busy."""
@@ -105,13 +93,15 @@ class Stream:
         return state.limits.max_concurrency if state else MOST_IN_FLIGHT
 
 
-def _answer(status: int, body: bytes, message: pb.ModelInferRequest, wants_final: bool) -> pb.ModelStreamInferResponse:
+def _answer(status: int, headers: Headers, body: bytes, message: pb.ModelInferRequest) -> pb.ModelStreamInferResponse:
     answer = pb.ModelStreamInferResponse()
     if status == 200:
         answer.infer_response.MergeFromString(body)
     else:
         answer.error_message = text_of(body)
         answer.infer_response.model_name, answer.infer_response.id = message.model_name, message.id
-    if wants_final:
+    for name, value in metadata_of(headers):
+        answer.infer_response.parameters[name].string_param = value
+    if _FINAL in message.parameters and message.parameters[_FINAL].bool_param:
         answer.infer_response.parameters["triton_final_response"].bool_param = True
     return answer
