@@ -26,7 +26,7 @@ import numpy as np
 from benchmarks.serve.load import Figure, Trouble
 from benchmarks.serve.models import BenchModel, make_models
 from benchmarks.serve.peers import SLOW
-from benchmarks.serve.processes import PROCESSES, ROOT, Server, end_in_order, free_port, spawn
+from benchmarks.serve.processes import PROCESSES, ROOT, Server, end_in_order, spawn_sharing
 from benchmarks.serve.signalbox import HEADERS, home, publish
 from benchmarks.tables import put_section
 from serving.dataplane.grpc import inference_pb2
@@ -66,10 +66,8 @@ def main(*, write: bool, seconds: float, rounds: int) -> None:
             model = make_models(folder)[0]
             publish(place, [model], "fast")
             try:
-                port = free_port()
-                command = [sys.executable, "-m", "serving.dataplane.grpc", "--host", "127.0.0.1", "--port", str(port), "--shared"]
-                ours = [spawn(f"grpc-{number}", command, folder=folder, changes=place.environ, port=port) for number in range(PROCESSES)]
-                targets.append(Target("Signalbox", ours, port, _request(model, model.name, "")))
+                ours = spawn_sharing("grpc", [sys.executable, "-m", "serving.dataplane.grpc", "--fd"], folder=folder, changes=place.environ)
+                targets.append(Target("Signalbox", [ours], ours.port, _request(model, model.name, "")))
                 peer = next(peer for peer in SLOW if peer.name == "MLServer").case(folder, model).server
                 targets.append(Target("MLServer", [peer], _grpc_port_of_mlserver(folder), _request(model, "bench", "predict_proba")))
                 asyncio.run(_measure(targets, model, seconds, rounds))

@@ -67,8 +67,10 @@ def client_of(db: None) -> ClientOf:
 
 @pytest.fixture(scope="session")
 def product(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Product]:
-    """Give the whole product, started once as real processes, without its demo."""
-    running = start_product(tmp_path_factory.mktemp("product") / "var")
+    """Give the whole product, started once as real processes, with gRPC and without its demo."""
+    from tests.dataplane.conftest import free_port
+
+    running = start_product(tmp_path_factory.mktemp("product") / "var", SIGNALBOX_GRPC_PORT=str(free_port()))
     yield running
     running.stop()
 

@@ -39,6 +39,12 @@ class Product:
         found: dict[str, int] = json.loads((self.run_dir / "up.json").read_text())["processes"]
         return found
 
+    @property
+    def grpc_address(self) -> str:
+        """Host and port of gRPC, which the product has if it was started with a port for it."""
+        address: str = json.loads((self.run_dir / "up.json").read_text())["grpc_address"]
+        return address
+
     def command(self, *arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
         """Run ``signalbox`` with ``arguments`` as somebody on this machine would."""
         return run_command(self.var_dir, *arguments, **environ)

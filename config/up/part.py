@@ -50,13 +50,9 @@ def data_planes(fd: int, count: int) -> list[Part]:
     return [Part(f"dataplane-{number}", command, STAGE_PREDICTIONS, fds=(fd,)) for number in range(1, count + 1)]
 
 
-def grpc(environment: Environment) -> list[Part]:
-    """None with the port 0. Several share the port: the kernel deals out the connections."""
-    if not environment.grpc_port:
-        return []
-    count = environment.grpc_processes
-    command = (sys.executable, "-m", "serving.dataplane.grpc", *(("--shared",) if count > 1 else ()))
-    return [Part(f"grpc-{number}", command, STAGE_PREDICTIONS) for number in range(1, count + 1)]
+def grpc(fd: int, count: int) -> list[Part]:
+    command = (sys.executable, "-m", "serving.dataplane.grpc", "--fd", str(fd))
+    return [Part(f"grpc-{number}", command, STAGE_PREDICTIONS, fds=(fd,)) for number in range(1, count + 1)]
 
 
 def workers(environment: Environment) -> list[Part]:

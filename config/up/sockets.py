@@ -1,4 +1,4 @@
-"""The two listening sockets. The supervisor makes and keeps them, so a child that restarts loses no connection."""
+"""The listening sockets. The supervisor makes and keeps them, so a child that restarts loses no connection."""
 
 from __future__ import annotations
 

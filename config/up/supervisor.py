@@ -47,10 +47,9 @@ def run(environment: Environment) -> int:
     with lock.take(run_dir):
         console = sockets.listen(environment.host, environment.console_port, "SIGNALBOX_CONSOLE_PORT")
         predict = sockets.listen(environment.host, environment.predict_port, "SIGNALBOX_PREDICT_PORT")
-        if environment.grpc_port:  # gRPC makes its own socket; a port that is taken is better found out now
-            sockets.listen(environment.host, environment.grpc_port, "SIGNALBOX_GRPC_PORT").close()
+        grpc = sockets.listen(environment.host, environment.grpc_port, "SIGNALBOX_GRPC_PORT") if environment.grpc_port else None
         try:
-            return asyncio.run(Supervisor(environment, console, predict).main())
+            return asyncio.run(Supervisor(environment, console, predict, grpc).main())
         finally:
             remove_note(run_dir)
 
@@ -64,12 +63,14 @@ class LaunchServer(Protocol):
 class Supervisor:
     """Owns every process of the product on this machine."""
 
-    def __init__(self, environment: Environment, console: socket.socket, predict: socket.socket) -> None:
+    def __init__(self, environment: Environment, console: socket.socket, predict: socket.socket, grpc: socket.socket | None) -> None:
+        """``grpc`` is None where nothing is to be answered over it."""
         chosen = {"console_port": sockets.port_of(console), "predict_port": sockets.port_of(predict)}
         self.environment = environment.model_copy(update=chosen)
         self.log_dir = environment.var_dir.resolve() / "log"
         self._console_fd = console.fileno()
         self._predict_fd = predict.fileno()
+        self._grpc_parts = part.grpc(grpc.fileno(), environment.grpc_processes) if grpc else []
         self._environ = part.environ(environment, **chosen)
         self._keepers: list[Keeper] = []
         self._demo: Keeper | None = None
@@ -159,10 +160,9 @@ class Supervisor:
         answer = await self._prepare("database")
         self._tables.set()
         self._tell("tables ready")
-        grpc = part.grpc(self.environment)
-        sizes = {one.name: self._size(one.name) for one in (*part.workers(self.environment), *grpc)}
+        sizes = {one.name: self._size(one.name) for one in (*part.workers(self.environment), *self._grpc_parts)}
         planes = [self._add(one) for one in part.data_planes(self._predict_fd, self.environment.dataplane_processes)]
-        answering = [self._add(one) for one in grpc]
+        answering = [self._add(one) for one in self._grpc_parts]
         workers = [self._add(one) for one in part.workers(self.environment)]
         self._add(part.beat(self.environment))
         predictions = answers(f"{self.environment.local_predict_url}/v2/health/ready", 299)

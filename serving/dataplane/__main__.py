@@ -12,6 +12,7 @@ os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")
 import uvloop
 
 from core.environment import environment
+from serving.dataplane.listen import listening
 from serving.dataplane.process import prepare
 from serving.dataplane.server import Options, serve
 
@@ -25,15 +26,8 @@ def main() -> None:
     parser.add_argument("--plain-asgi", action="store_true", help="answer everything by ASGI: slower, for comparison")
     arguments = parser.parse_args()
     prepare()
-    sock = _listen(arguments.host, arguments.port) if arguments.fd is None else socket.socket(fileno=arguments.fd)
+    sock = listening(arguments.host, arguments.port) if arguments.fd is None else socket.socket(fileno=arguments.fd)
     uvloop.run(serve(environment(), Options(sock, arguments.plain_asgi)))
-
-
-def _listen(host: str, port: int) -> socket.socket:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    sock = socket.create_server((host.strip("[]"), port), family=family, backlog=2048)
-    sock.setblocking(False)
-    return sock
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ import asyncio
 import errno
 import logging
 import socket
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 logger = logging.getLogger(__name__)
 
@@ -18,11 +18,19 @@ _EXHAUSTED = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 _PAUSE_S = 1.0
 
 
-class Listener:
-    """Accepts on ``sock``, one connection per turn of the loop, until ``close``."""
+def listening(host: str, port: int) -> socket.socket:
+    """Give a socket of this process alone that listens."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    sock = socket.create_server((host.strip("[]"), port), family=family, backlog=2048)
+    sock.setblocking(False)
+    return sock
 
-    def __init__(self, sock: socket.socket, protocol_factory: Callable[[], asyncio.Protocol], loop: asyncio.AbstractEventLoop) -> None:
-        self._sock, self._protocol_factory, self._loop = sock, protocol_factory, loop
+
+class Listener:
+    """Accepts on ``sock``, one connection per turn of the loop, until ``close``; ``open_connection`` gives each its protocol."""
+
+    def __init__(self, sock: socket.socket, open_connection: Callable[[socket.socket], Awaitable[object]], loop: asyncio.AbstractEventLoop) -> None:
+        self._sock, self._open_connection, self._loop = sock, open_connection, loop
         self._opening: set[asyncio.Task[None]] = set()
         self._is_open = True
         sock.setblocking(False)
@@ -42,6 +50,8 @@ class Listener:
             self._loop.add_reader(self._sock.fileno(), self._accept)
 
     def _accept(self) -> None:
+        if not self._is_open:
+            return  # the loop had seen somebody wait before it was told to look no more
         try:
             connection, _ = self._sock.accept()
         except (BlockingIOError, InterruptedError, ConnectionAbortedError):
@@ -61,7 +71,7 @@ class Listener:
         try:
             connection.setblocking(False)
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            await self._loop.connect_accepted_socket(self._protocol_factory, connection)
+            await self._open_connection(connection)
         except OSError as error:
             connection.close()
             logger.debug("A connection ended before it began: %s", error)

@@ -40,6 +40,9 @@ logger = logging.getLogger(__name__)
 DRAIN_S = 1.0
 """So long, after readiness has gone off, are requests still taken: each answer then closes its connection."""
 LONGEST_DRAIN_S = 12
+_FIRST_TABLE_S = 10.0
+"""After this a process without a table says itself that it is not ready."""
+_STEP_S = 0.02
 _STOPPED_WITHIN_S = 5
 """So long has the log, and after it all the rest. What has not stopped then ends with the process: ``signalbox up`` waits 25 s for the whole."""
 
@@ -99,6 +102,13 @@ async def running_engine(environment: Environment, kind: str) -> AsyncIterator[E
         log.close()
         engine.close()
         crashes.marks.close()
+
+
+async def first_table(engine: Engine, is_leaving: Callable[[], bool]) -> None:
+    """Leave callers to the other processes, or in the socket's queue, until there is something to answer them from."""
+    until = time.monotonic() + _FIRST_TABLE_S
+    while not engine.is_ready and not is_leaving() and time.monotonic() < until:  # noqa: ASYNC110  # no hook in the engine's way for this once
+        await asyncio.sleep(_STEP_S)
 
 
 def stop_together(*stops: Callable[[], None]) -> None:

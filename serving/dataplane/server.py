@@ -6,6 +6,7 @@ import asyncio
 import logging
 import socket
 from dataclasses import dataclass
+from functools import partial
 from types import FrameType
 
 import uvicorn
@@ -16,14 +17,12 @@ from serving.dataplane.asgi import Application
 from serving.dataplane.engine import Engine
 from serving.dataplane.listen import Listener
 from serving.dataplane.patience import Patience
-from serving.dataplane.process import DRAIN_S, LONGEST_DRAIN_S, running_engine
+from serving.dataplane.process import DRAIN_S, LONGEST_DRAIN_S, first_table, running_engine
 from serving.dataplane.protocol import bound_to
 
 logger = logging.getLogger(__name__)
 
 _KEEP_ALIVE_S = 75
-_FIRST_TABLE_S = 10.0
-"""After this a process without a table says itself that it is not ready."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,15 +41,9 @@ class _Server(uvicorn.Server):
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets=[])
-        await self._first_table()
+        await first_table(self.engine, lambda: self.should_exit)
         for sock in sockets or []:
-            self.servers.append(Listener(sock, self._protocol, self.loop))  # type: ignore[arg-type]  # it has what uvicorn uses of a server
-
-    async def _first_table(self) -> None:
-        """Leave callers to the other processes, or in the socket's queue, until there is something to answer them from."""
-        until = self.loop.time() + _FIRST_TABLE_S
-        while not self.engine.is_ready and not self.should_exit and self.loop.time() < until:  # noqa: ASYNC110  # no hook in the engine's way for this once
-            await asyncio.sleep(0.02)
+            self.servers.append(Listener(sock, partial(self.loop.connect_accepted_socket, self._protocol), self.loop))  # type: ignore[arg-type]  # it has what uvicorn uses of a server
 
     def _protocol(self) -> asyncio.Protocol:
         protocol: asyncio.Protocol = self.config.http_protocol_class(  # type: ignore[call-arg]  # as uvicorn itself calls it

@@ -30,11 +30,13 @@ class GrpcPlane(Plane):
         return f"127.0.0.1:{self.port}"
 
     def start(self) -> GrpcPlane:
-        self.port = free_port()
-        arguments = [sys.executable, "-m", "serving.dataplane.grpc", "--port", str(self.port)]
+        self.port = free_port() if self.sock is None else int(self.sock.getsockname()[1])
+        where = ["--port", str(self.port)] if self.sock is None else ["--fd", str(self.sock.fileno())]
+        arguments = [sys.executable, "-m", "serving.dataplane.grpc", *where]
+        shared = () if self.sock is None else (self.sock.fileno(),)
         changes = {"SIGNALBOX_VAR_DIR": str(self.var_dir), "DATABASE_URL": self.database_url, "SIGNALBOX_CONSOLE_PORT": NO_CONSOLE, **dict(self.changes)}
         with (self.var_dir / "dataplane.log").open("ab") as log:
-            self.process = subprocess.Popen(arguments, cwd=ROOT, env=os.environ | changes, stdout=log, stderr=log)
+            self.process = subprocess.Popen(arguments, cwd=ROOT, env=os.environ | changes, stdout=log, stderr=log, pass_fds=shared)
         wait_for(self.is_ready, f"readiness; its log: {self.var_dir}/dataplane.log", timeout_s=40)
         return self
 

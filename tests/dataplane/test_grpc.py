@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import subprocess
 import sys
 import threading
@@ -15,11 +16,14 @@ import grpc
 import numpy as np
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
+from hypothesis import given
+from hypothesis import strategies as st
 from tritonclient.grpc import service_pb2 as pb
 from tritonclient.grpc import service_pb2_grpc
 
 from core.environment import ROOT, Environment
 from core.metrics.siblings import gather
+from serving.dataplane.grpc.door import Frames
 from serving.dataplane.grpc.health import MOST_WATCHERS
 from serving.table import Limits
 from tests.dataplane.conftest import KEY, NO_DATABASE, Log, Plane, endpoint, table, wait_for
@@ -370,6 +374,91 @@ def test_no_request_is_lost_when_the_process_is_asked_to_end(tmp_path: Path) -> 
 def _idle_after(request: Any) -> Iterator[Any]:
     yield request
     time.sleep(30)
+
+
+def test_a_process_is_replaced_under_load_without_a_lost_call(tmp_path: Path) -> None:
+    """With clients that keep their connection, one that opens a new one for each call, and one whose messages fill every buffer."""
+    with socket.create_server(("127.0.0.1", 0), backlog=1024) as sock:
+        old, new = GrpcPlane(tmp_path, NO_DATABASE, sock=sock), GrpcPlane(tmp_path, NO_DATABASE, sock=sock)
+        build = regressor(old.artifacts)
+        old.keep(table([build], [endpoint("sum", build, limits=Limits(max_rows=100_000, max_body_bytes=8 * 2**20))]))
+        try:
+            old.start()
+            with _Askers(old.url) as askers:
+                askers.wait_for(20)
+                new.start()
+                wait_for(lambda: new.log_text().count("Answering over gRPC") == 2, "the successor")
+                assert old.stop() == 0
+                askers.wait_for(20)
+        finally:
+            _kill(old)
+            _kill(new)
+    assert askers.failures == []
+
+
+class _Askers:
+    """Three clients, unmodified, until the end of the block."""
+
+    def __init__(self, url: str) -> None:
+        self.failures: list[str] = []
+        self._url, self._counts, self._stop = url, [0, 0, 0], threading.Event()
+        large = np.ones((60_000, 3), np.float32)
+        self._threads = [
+            threading.Thread(target=self._ask, args=(0, [[1, 2, 3]], 321, 10**9)),
+            threading.Thread(target=self._ask, args=(1, [[1, 2, 3]], 321, 1)),
+            threading.Thread(target=self._ask, args=(2, large, 111, 10**9)),
+        ]
+
+    def __enter__(self) -> _Askers:
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        for thread in self._threads:
+            thread.join(40)
+
+    def wait_for(self, more: int) -> None:
+        """Return when each has had so many answers from now on."""
+        wanted = [count + more for count in self._counts]
+        wait_for(lambda: all(count >= least for count, least in zip(self._counts, wanted, strict=True)), f"{wanted} answers", timeout_s=60)
+
+    def _ask(self, number: int, values: Any, answer: float, calls_of_a_connection: int) -> None:
+        while not self._stop.is_set():
+            with grpc.insecure_channel(self._url, options=[("grpc.use_local_subchannel_pool", 1), ("grpc.max_receive_message_length", -1)]) as channel:
+                infer = service_pb2_grpc.GRPCInferenceServiceStub(channel).ModelInfer
+                for _ in range(calls_of_a_connection):
+                    try:
+                        found = _value(infer(_request(values), metadata=KEYED, timeout=30))
+                    except grpc.RpcError as error:
+                        self.failures.append(str(error))
+                    else:
+                        assert set(found) == {answer}
+                        self._counts[number] += 1
+                    if self._stop.is_set():
+                        break
+
+
+_FRAMES = st.lists(st.tuples(st.sampled_from([(0x0, 0x1), (0x1, 0x4), (0x1, 0x0), (0x9, 0x0), (0x9, 0x4), (0x4, 0x0)]), st.binary(max_size=40)), max_size=12)
+
+
+@given(_FRAMES, st.lists(st.integers(1, 30)))
+def test_the_places_between_two_frames_are_found_however_the_bytes_come(frames: list[Any], sizes: list[int]) -> None:
+    data, whole = b"", []
+    for (kind, flags), payload in [((0x4, 0x0), b""), *frames]:
+        data += len(payload).to_bytes(3, "big") + bytes([kind, flags, 0, 0, 0, 1]) + payload
+        if kind not in (0x1, 0x9) or flags & 0x4:
+            whole.append(len(data))
+    followed, at = Frames(), 0
+    assert not followed.are_whole
+    for size in [*sizes, len(data)]:
+        part = data[at : at + size]
+        last = max((place for place in whole if at < place <= at + len(part)), default=at)
+        assert followed.follow(part) == last - at
+        at += len(part)
+        assert followed.are_whole == (at in whole)
+    assert followed.has_answer == any(kind == 0x1 for (kind, _), _ in frames)
 
 
 def test_the_generated_code_is_what_the_description_gives(tmp_path: Path) -> None:

@@ -5,9 +5,16 @@ from __future__ import annotations
 import threading
 import time
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 import httpx
+import numpy as np
+import tritonclient.grpc as triton
+from tritonclient.utils import InferenceServerException, triton_to_np_dtype
+
+from tests.journeys.wire import Wire, until
 
 
 @dataclass(frozen=True)
@@ -80,3 +87,70 @@ class Load:
             if not self.reconnects:
                 raise
             return client.post(url, json=body)
+
+
+@dataclass
+class GrpcLoad(Load):
+    """The same over gRPC, by an unmodified tritonclient for each thread. ``tries``: so often is asked what a killed process took along."""
+
+    threads: int = 2
+    tries: int = 1
+
+    def _ask(self) -> None:
+        with triton.InferenceServerClient(self.url, channel_args=[("grpc.use_local_subchannel_pool", 1)]) as client:
+            headers = {"authorization": f"Bearer {self.key}"}
+            inputs = _tensors(client.get_model_metadata(self.endpoint, headers=headers).inputs, self.row)
+            while not self._stop.is_set():
+                sent = time.time()
+                try:
+                    answer = self._infer(client, inputs, headers).get_response()
+                except InferenceServerException as error:
+                    self.failures.append(str(error))
+                    continue
+                self.answers.append(Answer(sent, time.time(), 200, answer.parameters["prediction_id"].string_param, answer.model_version))
+
+    def _infer(self, client: Any, inputs: list[Any], headers: dict[str, str]) -> Any:
+        for _ in range(self.tries - 1):
+            try:
+                return client.infer(self.endpoint, inputs, headers=headers, client_timeout=30)
+            except InferenceServerException as error:
+                if error.status() != "StatusCode.UNAVAILABLE":
+                    raise
+                time.sleep(0.05)  # the client may not have noticed yet that the connection is gone
+        return client.infer(self.endpoint, inputs, headers=headers, client_timeout=30)
+
+
+def _tensors(inputs: Any, row: dict[str, Any]) -> list[Any]:
+    """The row as the tensors of its model, one for each column."""
+    tensors = []
+    for each in inputs:
+        value = np.nan if row[each.name] is None else row[each.name]
+        tensor = triton.InferInput(each.name, [1, 1], each.datatype)
+        tensor.set_data_from_numpy(np.array([[value]], triton_to_np_dtype(each.datatype)))
+        tensors.append(tensor)
+    return tensors
+
+
+def assert_all_logged(wire: Wire, load: Load) -> None:
+    """Every answer that the client holds is in the log, once the spools have been drained."""
+    until(partial(has_drained, wire, datetime.now(UTC)), 240)
+    missing = without_logged(wire, load.endpoint, {answer.prediction_id for answer in load.answers}, load.answers[0].sent)
+    assert missing == set(), f"{len(missing)} of {len(load.answers)}"
+
+
+def has_drained(wire: Wire, since: datetime) -> bool:
+    """Tell whether every process has said since then that it lives and has nothing left in its spool."""
+    living = [process for process in wire.call("GET", "system/")["processes"] if not process["stale"]]
+    return bool(living) and all(datetime.fromisoformat(each["seen_at"]) > since and not each["spooled_segments"] for each in living)
+
+
+def without_logged(wire: Wire, endpoint: str, missing: set[str], since: float) -> set[str]:
+    """Give what is left of ``missing`` when the log has been read, newest first, back to ``since``."""
+    params: dict[str, Any] = {"limit": 200, "since": datetime.fromtimestamp(since - 1, UTC).isoformat()}
+    while missing:
+        page = wire.call("GET", f"endpoints/{endpoint}/predictions/", params=params)
+        missing -= {row["id"] for row in page["results"]}
+        if page["next"] is None:
+            break
+        params["cursor"] = page["next"]
+    return missing

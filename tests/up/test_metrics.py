@@ -15,10 +15,10 @@ from tests.product import Product
 def test_two_pages_tell_of_every_process(product: Product) -> None:
     planes = httpx.get(f"{product.predict_url}/metrics").text
     others = httpx.get(f"{product.console_url}/metrics").text
-    assert _up(planes) == {"dataplane": 2}
+    assert _up(planes) == {"dataplane": 2, "grpc": 1}
     assert _up(others) == {"console": 2, "work": 3, "sandbox": 2, "beat": 1, "up": 1}
     assert value_of(others, "signalbox_database_up") == 1
-    assert value_of(others, "signalbox_dataplane_processes", state="ready") == 2
+    assert value_of(others, "signalbox_dataplane_processes", state="ready") == 3
     assert value_of(others, "signalbox_part_running", part="console") == 1
     revisions = {value for name, _, value in samples_of(planes) if name == "signalbox_route_table_revision"}
     assert revisions == {value_of(others, "signalbox_published_table_revision")}

@@ -6,7 +6,7 @@ import json
 
 import httpx
 
-from tests.journeys.load import Load
+from tests.journeys.load import GrpcLoad, Load
 from tests.journeys.wire import Wire, pipeline, rows_of, tumours, until
 from tests.product import Product, processes_of
 
@@ -21,16 +21,21 @@ def test_a_restart_under_load_fails_no_request(product: Product) -> None:
     row = rows_of(tumours()[0][:1])
     until(lambda: wire.predict(ENDPOINT, row).status_code == 200, 20)
     before = product.processes
-    with Load(wire.predict_url, wire.key, ENDPOINT, row[0]) as load:
+    grpc_load = GrpcLoad(product.grpc_address, wire.key, ENDPOINT, row[0])
+    with Load(wire.predict_url, wire.key, ENDPOINT, row[0]) as load, grpc_load:
         load.wait_for(200)
+        grpc_load.wait_for(200)
         done = product.command("restart", "--json")
         assert done.returncode == 0, done.stderr
         load.wait_for(200)
+        grpc_load.wait_for(200)
     assert load.failures == []
+    assert grpc_load.failures == []
     after = product.processes
     changed = {name for name, pid in after.items() if pid != before[name]}
     assert changed == set(before) - {"postgres", "redis"}
     assert set(json.loads(done.stdout)["restarted"]) == changed
+    assert json.loads(done.stdout)["restarted"][:3] == ["dataplane-1", "dataplane-2", "grpc-1"]
     running = [pid for pid, command in processes_of(product.var_dir).items() if "-m serving.dataplane --fd" in command]
     assert sorted(running) == sorted(pid for name, pid in after.items() if name.startswith("dataplane"))
     assert httpx.get(f"{product.console_url}/sign-in/", trust_env=False, timeout=60).status_code == 200

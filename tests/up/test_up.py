@@ -8,6 +8,8 @@ import signal
 import socket
 import stat
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
@@ -15,7 +17,10 @@ import httpx
 from config.up.report import Started, block
 from core.embedded import postgres
 from core.environment import Environment
+from tests.dataplane.conftest import free_port
 from tests.embedded.test_postgres import recover_slowly
+from tests.journeys.load import GrpcLoad, Load, assert_all_logged
+from tests.journeys.wire import Wire, pipeline, rows_of, tumours, until
 from tests.product import STOPPED_WITHIN_S, Product, begin_product, processes_of, run_command, start_product, wait_until_gone
 
 
@@ -23,12 +28,13 @@ def test_says_what_is_ready_and_where(product: Product) -> None:
     lines = product.block.splitlines()
     assert re.fullmatch(r"Signalbox 0\.1  data in .*/  \(embedded PostgreSQL and Redis, nothing else to install\)", lines[0])
     assert re.fullmatch(r"  database    ready  \d+\.\d s", lines[1])
-    assert lines[2:5] == [
+    assert lines[2:6] == [
         f"  console     ready  {product.console_url}",
         f"  predictions ready  {product.predict_url}   (Open Inference Protocol v2)",
+        f"  gRPC        ready  {product.grpc_address}   (the same protocol)",
         "  workers     ready  2, and the sandbox",
     ]
-    assert re.fullmatch(rf"  Sign in     {product.console_url}/sign-in/\S+   \(works once, 15 minutes\)", lines[6])
+    assert re.fullmatch(rf"  Sign in     {product.console_url}/sign-in/\S+   \(works once, 15 minutes\)", lines[7])
     assert lines[-1] == "  Ctrl-C stops everything; the data stays."
 
 
@@ -83,7 +89,7 @@ def test_starts_a_killed_process_again_and_loses_no_connection(product: Product)
     assert httpx.get(f"{product.predict_url}/v2/health/live", timeout=30, trust_env=False).status_code == 200
     deadline = time.monotonic() + 20
     while time.monotonic() < deadline:
-        running = [pid for pid, command in processes_of(product.var_dir).items() if "serving.dataplane" in command]
+        running = [pid for pid, command in processes_of(product.var_dir).items() if "serving.dataplane --fd" in command]
         if len(running) == len(killed):
             break
         time.sleep(0.1)
@@ -123,10 +129,11 @@ def test_stops_within_ten_seconds_and_leaves_no_process_even_when_killed(tmp_pat
     assert processes_of(var_dir) == {}
     assert not (first.run_dir / "up.json").exists()
 
-    second = start_product(var_dir)
+    second = start_product(var_dir, SIGNALBOX_GRPC_PORT=str(free_port()))
     assert second.admin_key == first.admin_key
-    second.process.kill()
-    second.process.wait()
+    with _under_load(second) as loads:
+        second.process.kill()
+        second.process.wait()
     assert wait_until_gone(var_dir, 10) == {}
     assert (second.run_dir / "up.json").exists()
     restart = run_command(var_dir, "restart")
@@ -134,4 +141,21 @@ def test_stops_within_ten_seconds_and_leaves_no_process_even_when_killed(tmp_pat
     assert run_command(var_dir, "demo", "start", SIGNALBOX_DEMO="1").stdout == "The demo starts with: signalbox up\n"
     third = start_product(var_dir)
     assert third.admin_key == first.admin_key
+    for load in loads:
+        assert_all_logged(Wire(third.console_url, third.predict_url, third.admin_key), load)
     assert third.stop() == 0
+
+
+@contextmanager
+def _under_load(product: Product) -> Iterator[list[Load]]:
+    """Ask a durable endpoint over REST and gRPC; what fails from then on is no failure of the test."""
+    wire = Wire(product.console_url, product.predict_url, product.admin_key)
+    assert wire.register("tumour", pipeline(1.0))["state"] == "ready"
+    wire.call("POST", "endpoints/", json={"name": "durable", "log_policy": "durable"})
+    wire.call("POST", "endpoints/durable/deploy/", json={"model": "tumour", "version": 1})
+    row = rows_of(tumours()[0][:1])
+    until(lambda: wire.predict("durable", row).status_code == 200, 20)
+    with Load(wire.predict_url, wire.key, "durable", row[0]) as rest, GrpcLoad(product.grpc_address, wire.key, "durable", row[0]) as grpc:
+        rest.wait_for(50)
+        grpc.wait_for(50)
+        yield [rest, grpc]

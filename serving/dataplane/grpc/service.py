@@ -54,8 +54,6 @@ class Service:
                 future.set_result((status, headers, body))
 
         message, data, refusal = read(data, partial(self._vetted, headers_of(context)))
-        if self._closed:
-            refusal = Busy("This process is shutting down. Send the request again.")
         call = MessageCall(METHOD, message, data, context, reply)
         if refusal is None:
             self._engine.submit(call)
