@@ -7,15 +7,13 @@ import signal as signals
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from datetime import UTC, datetime
 from functools import partial
-from typing import Any
 
 import pytest
 from redis import Redis
 
 from core.environment import Environment
-from tests.journeys.load import Load
+from tests.journeys.load import GrpcLoad, Load, assert_all_logged
 from tests.journeys.wire import Wire, children, pipeline, processes, rows_of, signal, tumours, until
 from tests.product import Product
 
@@ -50,37 +48,17 @@ def reconnecting(load: Load) -> Load:
     return load
 
 
-def assert_all_logged(wire: Wire, load: Load) -> None:
-    """Every answer that the client holds is in the log, once the spools have been drained."""
-    until(partial(has_drained, wire, datetime.now(UTC)), 240)
-    missing = without_logged(wire, {answer.prediction_id for answer in load.answers}, load.answers[0].sent)
-    assert missing == set(), f"{len(missing)} of {len(load.answers)}"
-
-
-def has_drained(wire: Wire, since: datetime) -> bool:
-    """Tell whether every process has said since then that it lives and has nothing left in its spool."""
-    living = [process for process in wire.call("GET", "system/")["processes"] if not process["stale"]]
-    return bool(living) and all(datetime.fromisoformat(each["seen_at"]) > since and not each["spooled_segments"] for each in living)
-
-
-def without_logged(wire: Wire, missing: set[str], since: float) -> set[str]:
-    """Give what is left of ``missing`` when the log has been read, newest first, back to ``since``."""
-    params: dict[str, Any] = {"limit": 200, "since": datetime.fromtimestamp(since - 1, UTC).isoformat()}
-    while missing:
-        page = wire.call("GET", f"endpoints/{ENDPOINT}/predictions/", params=params)
-        missing -= {row["id"] for row in page["results"]}
-        if page["next"] is None:
-            break
-        params["cursor"] = page["next"]
-    return missing
+@pytest.fixture
+def grpc_load(wire, product) -> GrpcLoad:
+    return GrpcLoad(product.grpc_address, wire.key, ENDPOINT, rows_of(tumours()[0][:1])[0], tries=4)
 
 
 def test_a_killed_data_plane_process_loses_no_acknowledged_prediction(wire, product, reconnecting):
     with reconnecting as load:
         load.wait_for(150)
-        signal(processes(product.pid, "serving.dataplane")[:1], signals.SIGKILL)
+        signal(processes(product.pid, "serving.dataplane --")[:1], signals.SIGKILL)
         load.wait_for(150)
-        until(lambda: len(processes(product.pid, "serving.dataplane")) >= 2, 20)
+        until(lambda: len(processes(product.pid, "serving.dataplane --")) >= 2, 20)
     assert load.failures == []
     assert_all_logged(wire, load)
 
@@ -115,18 +93,22 @@ def test_a_killed_worker_is_replaced_and_the_next_version_is_checked(wire, produ
     assert wire.register(MODEL, pipeline(0.1))["state"] == "ready"
 
 
-def test_each_process_killed_in_turn_costs_no_caller_an_answer_and_the_durable_log_nothing(wire, product, reconnecting):
+def test_each_process_killed_in_turn_costs_no_caller_an_answer_and_the_durable_log_nothing(wire, product, reconnecting, grpc_load):
     parts = [(pid, command) for pid, command in children(product.pid).items() if "postgres" not in command and "redis-server" not in command]
-    assert {word for word in ("serving.dataplane", "gunicorn", "sandbox", "beat") for _, command in parts if word in command} >= {"serving.dataplane", "beat"}
-    with reconnecting as load:
+    words = ("serving.dataplane --", "serving.dataplane.grpc", "gunicorn", "sandbox", "beat")
+    assert {word for word in words for _, command in parts if word in command} >= {"serving.dataplane --", "serving.dataplane.grpc", "beat"}
+    with reconnecting as load, grpc_load:
         for killed, command in parts:
             alike = count_of(product, command)
             signal([killed], signals.SIGKILL)
             load.wait_for(20)
+            grpc_load.wait_for(20)
             until(partial(is_replaced, product, killed, command, alike), 60)
     assert load.failures == []
+    assert grpc_load.failures == []
     until(lambda: wire.api.get("endpoints/").status_code == 200, 60)
     assert_all_logged(wire, load)
+    assert_all_logged(wire, grpc_load)
 
 
 def count_of(product: Product, command: str) -> int:
