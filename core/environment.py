@@ -65,6 +65,11 @@ class Environment(BaseSettings):
         return Path(tempfile.gettempdir()) / f"signalbox-{os.getuid()}-{name}"
 
     @property
+    def observing_file(self) -> Path:
+        """What was set of the log and of traces while Signalbox runs."""
+        return self.run_dir / "observing.json"
+
+    @property
     def artifacts_dir(self) -> Path:
         return self.var_dir / "artifacts"
 

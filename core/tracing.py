@@ -7,6 +7,7 @@ mean what they mean everywhere. Spans go out as OTLP over HTTP from a thread of 
 from __future__ import annotations
 
 import contextlib
+import copy
 import os
 import random
 import re
@@ -50,13 +51,19 @@ class Sampling:
         name = environ.get("OTEL_TRACES_SAMPLER", "parentbased_always_on").lower()
         self._by_parent = name.startswith("parentbased_")
         kind = name.removeprefix("parentbased_")
-        self._share = {"always_off": 0.0, "traceidratio": _share(environ.get("OTEL_TRACES_SAMPLER_ARG", ""))}.get(kind, 1.0)
+        self.share = {"always_off": 0.0, "traceidratio": _share(environ.get("OTEL_TRACES_SAMPLER_ARG", ""))}.get(kind, 1.0)
+
+    def with_share(self, share: float) -> Sampling:
+        """Give one that decides alike, but with this share of those whose parent does not decide."""
+        other = copy.copy(self)
+        other.share = share
+        return other
 
     def wants(self, parent: Parent | None) -> bool:
         """Tell whether to trace a request: as its parent says, else by the share."""
         if parent is not None and self._by_parent:
             return parent.is_sampled
-        return random.random() < self._share  # noqa: S311  # a sample, not a secret
+        return random.random() < self.share  # noqa: S311  # a sample, not a secret
 
 
 def _share(text: str) -> float:
@@ -64,6 +71,9 @@ def _share(text: str) -> float:
         return min(1.0, max(0.0, float(text)))
     except ValueError:
         return 1.0
+
+
+NEVER = Sampling({"OTEL_TRACES_SAMPLER": "always_off"})
 
 
 @cache

@@ -23,9 +23,7 @@ from serving.table import KeyEntry
 
 NAME = "signalbox"
 VERSION = "0.1.0"
-EXTENSIONS = ("binary_tensor_data", "model_repository", "model_configuration", "statistics")
-TRACE_OFF = {"trace_level": ["OFF"], "trace_rate": "1000", "trace_count": "-1", "log_frequency": "0", "trace_file": "", "trace_mode": "triton"}
-LOGGING = {"log_file": "", "log_info": True, "log_warning": True, "log_error": True, "log_verbose_level": 0, "log_format": "default"}
+EXTENSIONS = ("binary_tensor_data", "model_repository", "model_configuration", "statistics", "trace", "logging")
 _MODEL = r"/v2/models/(?P<endpoint>[^/]+)(?:/versions/(?P<version>[^/]+))?"
 Answer = tuple[int, Headers, bytes]
 Handler = Callable[["Request"], Any]
@@ -203,12 +201,54 @@ async def unload(request: Request) -> None:
     await repository.change(request.engine, request.headers, name, "unload")
 
 
+def log_settings(request: Request) -> Any:
+    """Give the log's settings."""
+    request.key()
+    return request.engine.observing.log()
+
+
+def change_log(request: Request) -> Any:
+    """Set those of the log's settings that are given, and give all."""
+    given = _document(request.body)
+    if not given:
+        return log_settings(request)
+    return request.engine.observing.change_log(given, _operator_of_all(request, "a change of the log's settings").id)
+
+
+def trace_settings(request: Request) -> Any:
+    """Give the settings of an endpoint's traces, or of all."""
+    request.key()
+    return request.engine.observing.trace(request.endpoint().name if request.parts.get("endpoint") else "")
+
+
+def change_traces(request: Request) -> Any:
+    """Set those of the settings of traces that are given, and give all."""
+    given = _document(request.body)
+    if not given:
+        return trace_settings(request)
+    if request.parts.get("endpoint"):
+        return request.engine.observing.change_trace(_operated(request, "a change of its traces").name, given, request.key().id)
+    return request.engine.observing.change_trace("", given, _operator_of_all(request, "a change of the traces").id)
+
+
 def _operated(request: Request, verb: str) -> EndpointState:
     """Give the endpoint of a call that changes it, if the key may; the console checks it again."""
+    _operator(request, verb)
+    return request.endpoint()
+
+
+def _operator(request: Request, what: str) -> KeyEntry:
     key = request.key()
     if not {"operate", "admin"}.intersection(key.scopes):
-        raise Denied(f"The API key {key.id} lacks the scope operate, which {verb} needs. An admin can make a key that has it.")
-    return request.endpoint()
+        raise Denied(f"The API key {key.id} lacks the scope operate, which {what} needs. An admin can make a key that has it.")
+    return key
+
+
+def _operator_of_all(request: Request, what: str) -> KeyEntry:
+    key = _operator(request, what)
+    if key.endpoints:
+        raise Denied(f"The API key {key.id} is for {', '.join(key.endpoints)} alone, and {what} holds for all endpoints. An admin can make a key that may.")
+    return key
 
 
 def _given(request: Request) -> set[str]:
@@ -243,7 +283,9 @@ class NotReady(Busy):
     """Readiness has the protocol's own body instead of an error."""
 
 
-_MEMORY = r"/v2/(?:systemsharedmemory|cudasharedmemory)(?:/region/[^/]+)?"
+_MEMORY = "/v2/{}sharedmemory(?:/region/[^/]+)?"
+MEMORY_REFUSED = unsupported("Shared memory")
+CUDA_REFUSED = unsupported("CUDA shared memory, since models run on the processor,")
 _Handlers = dict[str, Handler]
 _PATHS: list[tuple[str, _Handlers]] = [
     ("/v2/health/live", {"GET": live}),
@@ -257,11 +299,12 @@ _PATHS: list[tuple[str, _Handlers]] = [
     ("/v2/repository/index", {"POST": index}),
     ("/v2/repository/models/(?P<endpoint>[^/]+)/load", {"POST": load}),
     ("/v2/repository/models/(?P<endpoint>[^/]+)/unload", {"POST": unload}),
-    (_MEMORY + "/status", {"GET": constant([])}),
-    (_MEMORY + "/unregister", {"POST": constant(None)}),
-    (_MEMORY + "/register", {"POST": unsupported("Shared memory")}),
-    (r"/v2(?:/models/[^/]+)?/trace/setting", {"GET": constant(TRACE_OFF), "POST": unsupported("Tracing")}),
-    ("/v2/logging", {"GET": constant(LOGGING), "POST": unsupported("Changing the log's settings")}),
+    (_MEMORY.format("(?:system|cuda)") + "/status", {"GET": constant([])}),
+    (_MEMORY.format("(?:system|cuda)") + "/unregister", {"POST": constant(None)}),
+    (_MEMORY.format("system") + "/register", {"POST": MEMORY_REFUSED}),
+    (_MEMORY.format("cuda") + "/register", {"POST": CUDA_REFUSED}),
+    (r"/v2(?:/models/(?P<endpoint>[^/]+))?/trace/setting", {"GET": trace_settings, "POST": change_traces}),
+    ("/v2/logging", {"GET": log_settings, "POST": change_log}),
     (_MODEL + "/(?:generate|generate_stream|infer_stream)", {"POST": unsupported("Generation")}),
     (_MODEL + "/(?:infer|predict|invocations)", {"POST": unsupported("This form")}),
 ]

@@ -27,6 +27,7 @@ from serving.dataplane.ids import IdMaker, text_of
 from serving.dataplane.limits import Accounts
 from serving.dataplane.live import BATCH_BUCKETS, EndpointState, Routes, Slot, SlotStats
 from serving.dataplane.log import PredictionLog
+from serving.dataplane.observing import Observing
 from serving.dataplane.problems import body_of, headers_of
 from serving.dataplane.tensors import Array
 from serving.dataplane.watch import Watcher
@@ -56,6 +57,7 @@ class Engine:
         self.routes: Routes | None = None
         self.draining = False
         self.watcher: Watcher | None = None
+        self.observing: Observing
         self.stats: dict[tuple[str, str, str], SlotStats] = {}
         self.refusals, self.loop_lag = RefusedCounts(), LoopLag()
         self.watched: set[Batcher] = set()

@@ -27,6 +27,7 @@ from serving.dataplane.engine import Engine
 from serving.dataplane.heartbeat import Heartbeat
 from serving.dataplane.log import PredictionLog
 from serving.dataplane.memory import BuildMemory, budget_of
+from serving.dataplane.observing import FORMAT, Observing
 from serving.dataplane.postgres import Link
 from serving.dataplane.sharing import RateSharing
 from serving.dataplane.spool import Spool
@@ -57,7 +58,7 @@ class _WithoutPandas(MetaPathFinder):
 
 def prepare() -> None:
     """Set up the interpreter; call it before the event loop runs."""
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    logging.basicConfig(level=logging.INFO, format=FORMAT)
     # A number too large for its type becomes infinite and is then refused by name; no warning is needed.
     np.seterr(over="ignore", invalid="ignore")
     # The log's thread gives way to the event loop after 2 ms instead of 5; at 0.5 ms the switching itself doubled the cost of a request.
@@ -81,13 +82,14 @@ async def running_engine(environment: Environment, kind: str) -> AsyncIterator[E
     crashes = CrashWatch(folder)
     engine = Engine(log, counts, loop, Cells(crashes.marks.cells))
     engine.watcher = watcher(environment, metrics.PROCESSES[kind])
+    engine.observing = Observing(environment.observing_file, engine.watcher.traces if engine.watcher else None)
     budget_bytes = budget_of(environment.build_memory_bytes, environment.dataplane_processes + (environment.grpc_processes if environment.grpc_port else 0))
     memory = BuildMemory(BuildStore(folder, environment.artifacts_dir), crashes, loop, budget_bytes, engine.last_uses)
     follower = TableFollower(engine, loop, Link(url, "signalbox routes"), folder, memory)
     heartbeat = Heartbeat(process, kind, engine, memory, Link(url, "signalbox heartbeat"))
     sibling = Sibling(environment.run_dir, metrics.PROCESSES[kind], partial(metrics.collect, engine))
     sharing = RateSharing(environment.redis_url, engine.accounts, loop)
-    for part in (log, memory, follower, heartbeat, sibling, sharing):
+    for part in (log, memory, follower, heartbeat, sibling, sharing, engine.observing):
         part.start()
     try:
         yield engine
@@ -95,7 +97,7 @@ async def running_engine(environment: Environment, kind: str) -> AsyncIterator[E
         engine.drain()
         # The log first: whatever else hangs, what was answered is written. The heartbeat then tells what it has lost.
         await loop.run_in_executor(None, stop_together, log.stop)
-        others = [follower.stop, memory.stop, heartbeat.stop, sibling.stop, sharing.stop]
+        others = [follower.stop, memory.stop, heartbeat.stop, sibling.stop, sharing.stop, engine.observing.stop]
         if engine.watcher is not None:
             others.append(engine.watcher.stop)
         await loop.run_in_executor(None, stop_together, *others)

@@ -45,12 +45,12 @@ class Watcher:
     """Called by the engine, in the event loop's thread."""
 
     def __init__(self, log: AccessLog | None, traces: Traces | None) -> None:
-        self._log, self._traces = log, traces
+        self._log, self.traces = log, traces
 
     @property
     def dropped(self) -> tuple[int, int]:
         """Lines of the access log and traces that were dropped."""
-        return self._log.dropped if self._log else 0, self._traces.dropped if self._traces else 0
+        return self._log.dropped if self._log else 0, self.traces.dropped if self.traces else 0
 
     def decoded(self, call: Call) -> None:
         """The call's body is read, and it is about to be queued."""
@@ -70,8 +70,8 @@ class Watcher:
     def answered(self, call: Call, status: int, size: int) -> None:
         """The call's answer is about to be written."""
         now = time.perf_counter()
-        if self._traces is not None:
-            self._traces.add(call, status, now)
+        if self.traces is not None:
+            self.traces.add(call, status, now)
         if self._log is None:
             return
         slot = call.slot
@@ -107,8 +107,8 @@ class Watcher:
         """Write and send what is left."""
         if self._log is not None:
             self._log.stop()
-        if self._traces is not None:
-            self._traces.stop()
+        if self.traces is not None:
+            self.traces.stop()
 
 
 def watcher(environment: Environment, process: str) -> Watcher | None:
@@ -134,17 +134,21 @@ class Traces:
 
     def __init__(self, process: str) -> None:
         self._process = process
-        self._sampling = tracing.sampling()
+        self.sample({}, tracing.sampling())
         self._waiting: deque[_Record] = deque()
         self.dropped = 0
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="traces", daemon=True)
         self._thread.start()
 
+    def sample(self, by_endpoint: dict[str, tracing.Sampling], others: tracing.Sampling) -> None:
+        """From now on choose calls so. For any thread."""
+        self._by_endpoint, self._others = by_endpoint, others
+
     def add(self, call: Call, status: int, now: float) -> None:
         """Take an answered call if it is to be traced."""
         parent = tracing.parent_of(call.head.traceparent) if call.head.traceparent else None
-        if not self._sampling.wants(parent):
+        if not self._by_endpoint.get(call.endpoint.name if call.endpoint else "", self._others).wants(parent):
             return
         if len(self._waiting) >= _MOST_WAITING:
             self.dropped += 1

@@ -26,6 +26,7 @@ SMALL, _SMALL = key(limits=KeyLimits(max_body_bytes=2000))
 MEDIUM, _MEDIUM = key(limits=KeyLimits(max_body_bytes=80_000))
 WIDE, _WIDE = key(limits=KeyLimits(max_body_bytes=2**20, timeout_ms=60_000))
 HASTY, _HASTY = key(limits=KeyLimits(timeout_ms=20))
+OPERATES_CHURN, _OPERATES_CHURN = key(scopes=("predict", "operate"), endpoints=("churn",))
 UNKNOWN = text_of(generate())
 
 
@@ -64,5 +65,5 @@ def document(artifacts: Path) -> RouteTable:
         endpoint("filled-shadowed", one, ("green", two, 0, True), validation=ValidationPolicy(default="replace")),
         EndpointEntry(id="empty", name="empty", revision=1),
     ]
-    keys = (KEY_ENTRY, _EXPIRED, _ELSEWHERE, _READER, _OPERATOR, _SMALL, _MEDIUM, _WIDE, _HASTY)
+    keys = (KEY_ENTRY, _EXPIRED, _ELSEWHERE, _READER, _OPERATOR, _SMALL, _MEDIUM, _WIDE, _HASTY, _OPERATES_CHURN)
     return table([one, two, churn, echo, counts, whole, slow, heavy, inches, single, double, customers, counted], endpoints, keys=keys)

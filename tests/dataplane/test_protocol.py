@@ -55,7 +55,7 @@ def test_no_id_is_invented(standing: Plane) -> None:
 def test_server_metadata_needs_no_key(standing: Plane, path: str) -> None:
     document = httpx.get(standing.url + path).json()
     assert document["name"] == "signalbox"
-    assert set(document["extensions"]) == {"binary_tensor_data", "model_repository", "model_configuration", "statistics"}
+    assert set(document["extensions"]) == {"binary_tensor_data", "model_repository", "model_configuration", "statistics", "trace", "logging"}
 
 
 def test_health_needs_no_key(standing: Plane) -> None:

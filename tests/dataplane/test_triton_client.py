@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -14,8 +16,12 @@ import tritonclient.http.aio as triton_aio
 from tritonclient.utils import InferenceServerException
 
 from tests import own_loop
-from tests.dataplane.conftest import HEADERS, Plane
+from tests.dataplane.conftest import HEADERS, KEY, Plane, wait_for
+from tests.dataplane.methods import undriven
+from tests.dataplane.standing import OPERATES_CHURN, OPERATOR
 
+OPERATES = {"Authorization": f"Bearer {OPERATOR}"}
+LOG = {"log_file": "", "log_info": True, "log_warning": True, "log_error": True, "log_verbose_level": 0, "log_format": "default"}
 VALUES: dict[str, Any] = {
     "BOOL": np.array([[True, False]]),
     "UINT8": np.array([[0, 255]], np.uint8),
@@ -117,8 +123,6 @@ def test_requests_in_flight_at_once_get_their_own_rows(standing: Plane) -> None:
 
 def test_what_is_not_offered_is_refused_in_words(client: Any) -> None:
     for call in (
-        lambda: client.update_trace_settings("sum", {"trace_level": ["TIMESTAMPS"]}, headers=dict(HEADERS)),
-        lambda: client.update_log_settings({"log_info": False}, headers=dict(HEADERS)),
         lambda: client.register_system_shared_memory("a", "/a", 8, headers=dict(HEADERS)),
         lambda: client.register_cuda_shared_memory("a", b"aGFuZGxl", 0, 8, headers=dict(HEADERS)),
     ):
@@ -130,6 +134,68 @@ def test_what_is_not_offered_is_refused_in_words(client: Any) -> None:
     client.unregister_system_shared_memory(headers=dict(HEADERS))
     client.unregister_cuda_shared_memory("a", headers=dict(HEADERS))
     assert client.get_cuda_shared_memory_status(headers=dict(HEADERS)) == []
+
+
+def test_the_logs_settings_are_set_by_who_may_operate(client: Any, standing: Plane) -> None:
+    assert client.get_log_settings(headers=dict(HEADERS)) == LOG
+    changed = client.update_log_settings({"log_verbose_level": 1, "log_format": "ISO8601"}, headers=OPERATES)
+    assert changed == client.get_log_settings(headers=dict(HEADERS)) == LOG | {"log_verbose_level": 1, "log_format": "ISO8601"}
+    tensor = triton.InferInput("input", [1, 3], "FP32")
+    tensor.set_data_from_numpy(np.ones((1, 3), np.float32))
+    client.infer("sum", [tensor], headers=dict(HEADERS))
+    line = re.compile(r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ DEBUG serving\.dataplane\.log: Postgres is away", re.MULTILINE)
+    wait_for(lambda: line.search(standing.log_text()), "a line of the verbose level")
+    assert client.update_log_settings({"log_verbose_level": None, "log_format": None}, headers=OPERATES) == LOG
+    assert " sets log: {'log_verbose_level': 1, 'log_format': 'ISO8601'}." in standing.log_text()
+
+
+@pytest.mark.parametrize(
+    ("settings", "key", "text"),
+    [
+        ({"log_info": False}, KEY, "lacks the scope operate, which a change of the log's settings needs"),
+        ({"log_info": False}, OPERATES_CHURN, "is for churn alone, and a change of the log's settings holds for all endpoints"),
+        ({"log_info": 0}, OPERATOR, "log_info takes true or false. It got '0'."),
+        ({"log_verbose_level": -1}, OPERATOR, "log_verbose_level takes a whole number from 0 on. It got '-1'."),
+        ({"log_verbose_level": True}, OPERATOR, "log_verbose_level takes a whole number from 0 on. It got 'True'."),
+        ({"log_format": "%s"}, OPERATOR, "log_format takes default or ISO8601. It got '%s'."),
+        ({"log_file": "/etc/passwd"}, OPERATOR, "log_file takes nothing: the log goes where the process was started to write it. It got '/etc/passwd'."),
+        ({"log_info": False, "colour": "red"}, OPERATOR, "There is no setting 'colour'. There are log_error, log_file"),
+    ],
+)
+def test_what_cannot_be_set_of_the_log_is_refused_and_changes_nothing(client: Any, settings: dict[str, Any], key: str, text: str) -> None:
+    with pytest.raises(InferenceServerException, match=re.escape(text)):
+        client.update_log_settings(settings, headers={"Authorization": f"Bearer {key}"})
+    assert client.get_log_settings(headers=dict(HEADERS)) == LOG
+
+
+def test_traces_that_have_nowhere_to_go_cannot_be_set(client: Any) -> None:
+    assert client.get_trace_settings("sum", headers=dict(HEADERS))["trace_level"] == ["OFF"]
+    with pytest.raises(InferenceServerException, match="Start Signalbox with OTEL_EXPORTER_OTLP_ENDPOINT set"):
+        client.update_trace_settings("sum", {"trace_level": ["TIMESTAMPS"]}, headers=OPERATES)
+    with pytest.raises(InferenceServerException, match="lacks the scope operate"):
+        client.update_trace_settings("sum", {"trace_level": ["TIMESTAMPS"]}, headers=dict(HEADERS))
+    with pytest.raises(InferenceServerException, match="Request for unknown model: 'nix' is not found"):
+        client.get_trace_settings("nix", headers=dict(HEADERS))
+
+
+def test_a_plugin_sends_the_key(standing: Plane) -> None:
+    client = triton.InferenceServerClient(f"127.0.0.1:{standing.port}")
+    client.register_plugin(SendsTheKey())
+    assert isinstance(client.plugin(), SendsTheKey)
+    assert client.is_model_ready("sum")
+    client.unregister_plugin()
+    assert not client.is_model_ready("sum")
+    client.close()
+
+
+class SendsTheKey:
+    def __call__(self, request: Any) -> None:
+        request.headers["x-api-key"] = KEY
+
+
+@pytest.mark.parametrize(("kind", "in_coroutines"), [(triton.InferenceServerClient, False), (triton_aio.InferenceServerClient, True)])
+def test_no_public_method_of_a_client_is_left_out(kind: type, in_coroutines: bool) -> None:
+    assert undriven(kind, sys.modules[__name__], in_coroutines=in_coroutines) == set()
 
 
 def test_bodies_made_and_read_by_the_client_without_a_connection(standing: Plane) -> None:
@@ -152,10 +218,22 @@ def test_bf16_is_refused_by_its_name(client: Any) -> None:
 
 def test_every_method_of_the_asyncio_client(standing: Plane) -> None:
     async def walk() -> None:
-        async with triton_aio.InferenceServerClient(f"127.0.0.1:{standing.port}") as client:
-            await _ask_everything(client)
+        client = triton_aio.InferenceServerClient(f"127.0.0.1:{standing.port}")
+        await _ask_everything(client)
+        await _with_a_plugin(client)
 
     own_loop.run(walk())
+
+
+async def _with_a_plugin(client: Any) -> None:
+    client.register_plugin(SendsTheKey())
+    assert client.plugin() is not None
+    body, length = client.generate_request_body(_inputs(binary=True), request_id="8")
+    assert client.parse_response_body(b'{"id":"8","outputs":[]}').get_response()["id"] == "8"
+    assert (len(body) > (length or 0), await client.is_model_ready("sum")) == (True, True)
+    client.unregister_plugin()
+    assert not await client.is_model_ready("sum")
+    await client.close()
 
 
 async def _ask_everything(client: Any) -> None:
@@ -174,6 +252,7 @@ async def _ask_everything(client: Any) -> None:
     assert await client.get_cuda_shared_memory_status(headers=dict(HEADERS)) == []
     await client.unregister_system_shared_memory(headers=dict(HEADERS))
     await client.unregister_cuda_shared_memory(headers=dict(HEADERS))
+    assert await client.update_log_settings({"log_format": "default"}, headers=dict(OPERATES)) == LOG
     for refused in (
         client.update_trace_settings("sum", {"trace_level": ["TIMESTAMPS"]}, headers=dict(HEADERS)),
         client.update_log_settings({"log_info": False}, headers=dict(HEADERS)),

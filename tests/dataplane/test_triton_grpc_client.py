@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import queue
+import sys
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
@@ -12,12 +13,16 @@ import tritonclient.grpc as triton
 import tritonclient.grpc.aio as triton_aio
 from tritonclient.utils import InferenceServerException
 
+from serving.dataplane.catalog import EXTENSIONS
 from tests import own_loop
-from tests.dataplane.conftest import HEADERS
+from tests.dataplane.conftest import HEADERS, KEY
 from tests.dataplane.grpc_plane import GrpcPlane, standing_grpc
+from tests.dataplane.methods import undriven
+from tests.dataplane.standing import OPERATOR
 from tests.dataplane.test_triton_client import VALUES
 
 __all__ = ["standing_grpc"]
+OPERATES = {"headers": {"x-api-key": OPERATOR}}
 KEYED = {"headers": {name.lower(): value for name, value in HEADERS.items()}}
 
 
@@ -81,7 +86,7 @@ def test_calls_that_are_no_predictions(client: Any) -> None:
     assert not client.is_model_ready("nix", **KEYED)
     assert not client.is_model_ready("empty", **KEYED)
     server = client.get_server_metadata()
-    assert (server.name, list(server.extensions)) == ("signalbox", ["binary_tensor_data", "model_repository", "model_configuration", "statistics"])
+    assert (server.name, list(server.extensions)) == ("signalbox", list(EXTENSIONS))
     metadata = client.get_model_metadata("sum", "1", **KEYED, as_json=True)
     assert metadata["inputs"] == [{"name": "input", "datatype": "FP32", "shape": ["-1", "3"]}]
     config = client.get_model_config("sum", **KEYED).config
@@ -100,14 +105,44 @@ def test_statistics_count_what_was_answered(client: Any) -> None:
     assert {"sum", "churn", "echo"} <= {each.name for each in client.get_inference_statistics(**KEYED).model_stats}
 
 
-def test_tracing_and_logging_can_be_read_and_not_set(client: Any) -> None:
+def test_settings_and_changes_are_for_who_may_operate(client: Any) -> None:
     assert list(client.get_trace_settings(**KEYED).settings["trace_level"].value) == ["OFF"]
     assert client.get_log_settings(**KEYED).settings["log_info"].bool_param
-    assert client.get_log_settings(**KEYED).settings["log_format"].string_param == "default"
-    with pytest.raises(InferenceServerException, match="Tracing is not supported"):
-        client.update_trace_settings("sum", {"trace_level": ["TIMESTAMPS"]}, **KEYED)
-    with pytest.raises(InferenceServerException, match="Changing the log's settings is not supported"):
-        client.update_log_settings({"log_info": False}, **KEYED)
+    changed = client.update_log_settings({"log_info": False, "log_verbose_level": 2, "log_format": "ISO8601"}, **OPERATES).settings
+    assert (changed["log_info"].bool_param, changed["log_verbose_level"].uint32_param, changed["log_format"].string_param) == (False, 2, "ISO8601")
+    first = client.update_log_settings({"log_info": None, "log_verbose_level": None, "log_format": None}, **OPERATES).settings
+    assert (first["log_info"].bool_param, first["log_verbose_level"].uint32_param, first["log_format"].string_param) == (True, 0, "default")
+    for call, text in (
+        (lambda: client.update_log_settings({"log_file": "/etc/passwd"}, **OPERATES), "log_file takes nothing"),
+        (lambda: client.update_trace_settings("sum", {"trace_level": ["TIMESTAMPS"]}, **OPERATES), "Traces are not configured here"),
+        (lambda: client.update_log_settings({"log_info": False}, **KEYED), "lacks the scope operate"),
+        (lambda: client.load_model("sum", **KEYED), "lacks the scope operate"),
+        (lambda: client.unload_model("sum", **KEYED), "lacks the scope operate"),
+        (lambda: client.update_trace_settings(settings={"trace_rate": "5"}, **KEYED), "lacks the scope operate"),
+    ):
+        with pytest.raises(InferenceServerException, match=text):
+            call()
+
+
+def test_a_plugin_sends_the_key(standing_grpc: GrpcPlane) -> None:
+    client = triton.InferenceServerClient(standing_grpc.url)
+    client.register_plugin(SendsTheKey())
+    assert isinstance(client.plugin(), SendsTheKey)
+    assert client.is_model_ready("sum")
+    client.unregister_plugin()
+    with pytest.raises(InferenceServerException, match="An API key is needed"):
+        client.get_model_metadata("sum")
+    client.close()
+
+
+class SendsTheKey:
+    def __call__(self, request: Any) -> None:
+        request.headers["x-api-key"] = KEY
+
+
+@pytest.mark.parametrize(("kind", "in_coroutines"), [(triton.InferenceServerClient, False), (triton_aio.InferenceServerClient, True)])
+def test_no_public_method_of_a_client_is_left_out(kind: type, in_coroutines: bool) -> None:
+    assert undriven(kind, sys.modules[__name__], in_coroutines=in_coroutines) == set()
 
 
 def test_shared_memory_is_refused_and_none_is_there(client: Any) -> None:
@@ -115,7 +150,7 @@ def test_shared_memory_is_refused_and_none_is_there(client: Any) -> None:
     assert not client.get_cuda_shared_memory_status(**KEYED).regions
     with pytest.raises(InferenceServerException, match="Shared memory is not supported"):
         client.register_system_shared_memory("a", "/a", 8, **KEYED)
-    with pytest.raises(InferenceServerException, match="Shared memory is not supported"):
+    with pytest.raises(InferenceServerException, match="CUDA shared memory, since models run on the processor, is not supported"):
         client.register_cuda_shared_memory("a", b"aGFuZGxl", 0, 8, **KEYED)
     client.unregister_system_shared_memory(**KEYED)
     client.unregister_cuda_shared_memory(**KEYED)
@@ -194,12 +229,23 @@ def test_a_stream_without_a_key_is_refused_as_a_whole(client: Any) -> None:
 
 def test_every_method_of_the_asyncio_client(standing_grpc: GrpcPlane) -> None:
     async def walk() -> None:
-        async with triton_aio.InferenceServerClient(standing_grpc.url) as client:
-            await _ask_everything(client)
-            await _refused(client)
-            await _stream(client)
+        client = triton_aio.InferenceServerClient(standing_grpc.url)
+        await _ask_everything(client)
+        await _refused(client)
+        await _stream(client)
+        await _with_a_plugin(client)
 
     own_loop.run(walk())
+
+
+async def _with_a_plugin(client: Any) -> None:
+    client.register_plugin(SendsTheKey())
+    assert client.plugin() is not None
+    assert await client.is_model_ready("sum")
+    client.unregister_plugin()
+    with pytest.raises(InferenceServerException, match="An API key is needed"):
+        await client.get_model_metadata("sum")
+    await client.close()
 
 
 async def _ask_everything(client: Any) -> None:
@@ -222,13 +268,13 @@ async def _ask_everything(client: Any) -> None:
 
 
 async def _refused(client: Any) -> None:
+    assert (await client.update_log_settings({"log_format": "default"}, **OPERATES)).settings["log_info"].bool_param
     for call in (
-        client.update_trace_settings(settings={"trace_level": ["TIMESTAMPS"]}, **KEYED),
-        client.update_log_settings({"log_info": False}, **KEYED),
+        client.update_trace_settings(settings={"trace_level": ["TIMESTAMPS"]}, **OPERATES),
         client.register_system_shared_memory("a", "/a", 8, **KEYED),
         client.register_cuda_shared_memory("a", b"aGFuZGxl", 0, 8, **KEYED),
     ):
-        with pytest.raises(InferenceServerException, match="is not supported") as refused:
+        with pytest.raises(InferenceServerException, match=r"is not supported|are not configured") as refused:
             await call
         assert refused.value.status() == "StatusCode.UNIMPLEMENTED"
     for call in (client.load_model("sum", **KEYED), client.unload_model("sum", **KEYED)):

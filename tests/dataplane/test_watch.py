@@ -14,9 +14,13 @@ from typing import Any
 
 import grpc
 import httpx
+import numpy as np
 import pytest
+import tritonclient.grpc
+import tritonclient.http
 from tritonclient.grpc import service_pb2 as pb
 from tritonclient.grpc import service_pb2_grpc
+from tritonclient.utils import InferenceServerException
 
 from core import access_log
 from core.access_log import AccessLog, Entry
@@ -25,6 +29,7 @@ from serving.table import ValidationPolicy
 from tests.dataplane import models
 from tests.dataplane.conftest import HEADERS, KEY, KEY_ENTRY, NO_DATABASE, Log, Plane, endpoint, table, wait_for
 from tests.dataplane.grpc_plane import GrpcPlane
+from tests.dataplane.standing import key
 from tests.metrics_page import value_of
 from tests.otlp import Receiver, Span
 
@@ -373,3 +378,47 @@ class TestGrpc:
             call(request, metadata=metadata)
         error: Any = refused.value
         return str(dict(error.trailing_metadata())["x-request-id"])
+
+
+def test_what_is_set_of_logs_and_traces_in_one_process_holds_in_all(plane: Plane, receiver: Receiver) -> None:
+    build, (operator, entry) = models.regressor(plane.artifacts), key(scopes=("predict", "operate"))
+    plane.keep(table([build], [endpoint("sum", build), endpoint("other", build)], keys=(KEY_ENTRY, entry)))
+    plane.start()
+    spoken = GrpcPlane(plane.var_dir, NO_DATABASE)
+    headers = {"x-api-key": operator}
+    rest, grpc_client = tritonclient.http.InferenceServerClient(f"127.0.0.1:{plane.port}"), None
+    try:
+        spoken.start()
+        grpc_client = tritonclient.grpc.InferenceServerClient(spoken.url)
+        first = rest.get_trace_settings(headers=headers)
+        assert (first["trace_level"], first["trace_rate"], first["trace_mode"]) == (["TIMESTAMPS"], "1", "opentelemetry")
+        with pytest.raises(InferenceServerException, match="trace_level takes OFF or TIMESTAMPS: the values of rows are never traced"):
+            rest.update_trace_settings("sum", {"trace_level": ["TENSORS"]}, headers=headers)
+        rest.update_trace_settings("sum", {"trace_level": "OFF"}, headers=headers)
+        rest.update_trace_settings(settings={"trace_rate": "999999999"}, headers=headers)
+        assert grpc_client.get_trace_settings("sum", headers=headers).settings["trace_level"].value == ["OFF"]
+        assert grpc_client.get_trace_settings("other", headers=headers).settings["trace_rate"].value == ["999999999"]
+        grpc_client.update_log_settings({"log_info": False}, headers=headers)
+        assert rest.get_log_settings(headers=headers)["log_info"] is False
+        _ask(plane, traceparent=f"00-{TRACE}-{CALLER}-01")
+        _ask(plane, "other")
+        grpc_client.infer("sum", _ones(), headers=headers)
+        grpc_client.infer("other", _ones(), headers=headers | {"traceparent": f"00-{TRACE}-{CALLER}-01"})
+        grpc_client.update_trace_settings("sum", {"trace_level": None}, headers=headers)
+        assert rest.get_trace_settings("sum", headers=headers)["trace_level"] == ["TIMESTAMPS"]
+        assert spoken.stop() == plane.stop() == 0
+    finally:
+        rest.close()
+        if grpc_client is not None:
+            grpc_client.close()
+        if spoken.process is not None:
+            spoken.stop(signal.SIGKILL)
+    # "sum" is off whatever its caller says; "other" is traced as its caller says, and else hardly ever.
+    assert {(span.attributes["signalbox.endpoint"], span.trace) for span in receiver.spans if span.kind == 2} == {("other", TRACE)}
+    assert "Draining." not in plane.log_text()
+
+
+def _ones() -> list[Any]:
+    tensor = tritonclient.grpc.InferInput("input", [1, 3], "FP32")
+    tensor.set_data_from_numpy(np.ones((1, 3), np.float32))
+    return [tensor]

@@ -129,8 +129,10 @@ def test_stops_within_ten_seconds_and_leaves_no_process_even_when_killed(tmp_pat
     assert processes_of(var_dir) == {}
     assert not (first.run_dir / "up.json").exists()
 
+    (first.run_dir / "observing.json").write_text('{"log": {"log_info": false}}')  # what the protocol's calls have set
     second = start_product(var_dir, SIGNALBOX_GRPC_PORT=str(free_port()))
     assert second.admin_key == first.admin_key
+    assert not (second.run_dir / "observing.json").exists()
     with _under_load(second) as loads:
         second.process.kill()
         second.process.wait()

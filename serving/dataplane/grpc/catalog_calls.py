@@ -56,12 +56,16 @@ def _stats(request: Message) -> catalog.Handler:
     return catalog.stats if request.name else catalog.all_stats
 
 
-def _trace(request: Message) -> catalog.Handler:
-    return catalog.unsupported("Tracing") if request.settings else catalog.constant(catalog.TRACE_OFF)
+def _given_traces(request: Message) -> Document:
+    return {name: list(setting.value) or None for name, setting in request.settings.items()}
 
 
-def _logging(request: Message) -> catalog.Handler:
-    return catalog.unsupported("Changing the log's settings") if request.settings else catalog.constant(catalog.LOGGING)
+def _given_log(request: Message) -> Document:
+    given = {}
+    for name, setting in request.settings.items():
+        kind = setting.WhichOneof("parameter_choice")
+        given[name] = getattr(setting, kind) if kind else None
+    return given
 
 
 def _trace_settings(document: Document) -> Document:
@@ -89,7 +93,6 @@ def _is_ready(handler: catalog.Handler) -> catalog.Handler:
     return answer
 
 
-_MEMORY_REFUSED = catalog.unsupported("Shared memory")
 _MEMORY_NONE = catalog.constant({})
 CALLS: dict[str, CatalogCall] = {
     "ServerLive": CatalogCall(pb.ServerLiveRequest, pb.ServerLiveResponse, catalog.live),
@@ -105,13 +108,13 @@ CALLS: dict[str, CatalogCall] = {
     "RepositoryModelLoad": CatalogCall(pb.RepositoryModelLoadRequest, pb.RepositoryModelLoadResponse, catalog.load, _model_named, _parameters),
     "RepositoryModelUnload": CatalogCall(pb.RepositoryModelUnloadRequest, pb.RepositoryModelUnloadResponse, catalog.unload, _model_named, _parameters),
     "SystemSharedMemoryStatus": CatalogCall(pb.SystemSharedMemoryStatusRequest, pb.SystemSharedMemoryStatusResponse, _MEMORY_NONE),
-    "SystemSharedMemoryRegister": CatalogCall(pb.SystemSharedMemoryRegisterRequest, pb.SystemSharedMemoryRegisterResponse, _MEMORY_REFUSED),
+    "SystemSharedMemoryRegister": CatalogCall(pb.SystemSharedMemoryRegisterRequest, pb.SystemSharedMemoryRegisterResponse, catalog.MEMORY_REFUSED),
     "SystemSharedMemoryUnregister": CatalogCall(pb.SystemSharedMemoryUnregisterRequest, pb.SystemSharedMemoryUnregisterResponse, _MEMORY_NONE),
     "CudaSharedMemoryStatus": CatalogCall(pb.CudaSharedMemoryStatusRequest, pb.CudaSharedMemoryStatusResponse, _MEMORY_NONE),
-    "CudaSharedMemoryRegister": CatalogCall(pb.CudaSharedMemoryRegisterRequest, pb.CudaSharedMemoryRegisterResponse, _MEMORY_REFUSED),
+    "CudaSharedMemoryRegister": CatalogCall(pb.CudaSharedMemoryRegisterRequest, pb.CudaSharedMemoryRegisterResponse, catalog.CUDA_REFUSED),
     "CudaSharedMemoryUnregister": CatalogCall(pb.CudaSharedMemoryUnregisterRequest, pb.CudaSharedMemoryUnregisterResponse, _MEMORY_NONE),
-    "TraceSetting": CatalogCall(pb.TraceSettingRequest, pb.TraceSettingResponse, _trace, answer=_trace_settings, chooses=True),
-    "LogSettings": CatalogCall(pb.LogSettingsRequest, pb.LogSettingsResponse, _logging, answer=_log_settings, chooses=True),
+    "TraceSetting": CatalogCall(pb.TraceSettingRequest, pb.TraceSettingResponse, catalog.change_traces, _model_named, _given_traces, _trace_settings),
+    "LogSettings": CatalogCall(pb.LogSettingsRequest, pb.LogSettingsResponse, catalog.change_log, body=_given_log, answer=_log_settings),
 }
 
 
