@@ -46,6 +46,9 @@ class Environment(BaseSettings):
     https: bool = Field(default=False, description="The console is reached over HTTPS: secure cookies and HSTS.")
     dataplane_processes: int = Field(default=2, ge=1, le=256, description="Data-plane processes, one per core.")
     build_memory_bytes: int = Field(default=0, ge=0, description="Memory for loaded builds, all data-plane processes together; 0: half of the machine's.")
+    answer_memory_bytes: int = Field(
+        default=0, ge=0, description="Memory for kept answers, all data-plane processes together; 0: a sixteenth of the machine's."
+    )
     worker_processes: int = Field(default=2, ge=1, le=256, description="Celery worker processes.")
     demo: bool = Field(default=True, description="Runs the demo's models, traffic and outcomes.")
     upload_limit_bytes: int = Field(default=2**31, ge=1024, description="The largest model file that is taken.")

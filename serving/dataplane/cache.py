@@ -3,16 +3,19 @@
 The key is a keyed digest of the tensors as the caller sent them - names, types, shapes, bytes - so that
 what is written differently but means the same is found, and nobody can make two requests meet.
 All outputs are kept, whichever of them were asked for. What was refused or failed is never kept.
+A cache has room of its own, and all caches of a process share one bound.
 """
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from collections import OrderedDict
 from dataclasses import dataclass
 from hashlib import blake2b
 from typing import NamedTuple
+from weakref import WeakSet
 
 import numpy as np
 import orjson
@@ -44,17 +47,49 @@ class Kept:
     outputs: list[Array]
     flags: Array | None
     until: float
+    used: float
     size_bytes: int
 
 
-class AnswerCache:
-    """Least recently used entries go first when ``policy.max_bytes`` is reached. Used by the event loop's thread alone."""
+class Room:
+    """Bounds what caches keep together: what has not been asked for longest goes first, whichever of them has it.
 
-    def __init__(self, made: Made) -> None:
+    ``size_bytes`` may be too large by what caches had that are gone with their slots; at the bound it is counted anew.
+    """
+
+    def __init__(self, max_bytes: int) -> None:
+        self.max_bytes = max_bytes
+        self.size_bytes = 0
+        self._caches: WeakSet[AnswerCache] = WeakSet()
+
+    def enter(self, cache: AnswerCache) -> None:
+        """Count a cache in, as long as it lives."""
+        self._caches.add(cache)
+
+    def keep_bound(self) -> None:
+        """Make room if there is none: a sixteenth at once, since it looks at every cache."""
+        if self.size_bytes <= self.max_bytes:
+            return
+        caches = list(self._caches)
+        self.size_bytes = sum(cache.size_bytes for cache in caches)
+        if self.size_bytes > self.max_bytes:
+            while self.size_bytes > self.max_bytes - self.max_bytes // 16:
+                min(caches, key=AnswerCache.oldest_use).forget_oldest()
+
+
+ROOM = Room(64 * 2**20)
+"""Of the caches of this process; its setting is read when the process starts."""
+
+
+class AnswerCache:
+    """Least recently used entries go first when ``policy.max_bytes`` or the room's bound is reached. Used by the event loop's thread alone."""
+
+    def __init__(self, made: Made, room: Room = ROOM) -> None:
         self.made = made
         self.size_bytes = 0
-        self._policy = made.policy
+        self._policy, self._room = made.policy, room
         self._kept: OrderedDict[bytes, Kept] = OrderedDict()
+        room.enter(self)
 
     def __len__(self) -> int:
         return len(self._kept)
@@ -78,23 +113,35 @@ class AnswerCache:
             self._forget(key)
             return None
         self._kept.move_to_end(key)
+        kept.used = now
         return kept
 
     def put(self, key: bytes, outputs: list[Array], flags: Array | None, now: float) -> None:
         """Keep an answer. One that would fill more than an eighth of the room is not kept."""
         size = _ENTRY_BYTES + sum(_size_of(output) for output in outputs)
-        if size > self._policy.max_bytes // 8:
+        if size > min(self._policy.max_bytes, self._room.max_bytes) // 8:
             return
         if key in self._kept:
             self._forget(key)
         # Copies: a slice would keep the whole batch in memory.
-        self._kept[key] = Kept([output.copy() for output in outputs], None if flags is None else flags.copy(), now + self._policy.ttl_s, size)
+        self._kept[key] = Kept([output.copy() for output in outputs], None if flags is None else flags.copy(), now + self._policy.ttl_s, now, size)
         self.size_bytes += size
+        self._room.size_bytes += size
         while self.size_bytes > self._policy.max_bytes:
-            self._forget(next(iter(self._kept)))
+            self.forget_oldest()
+        self._room.keep_bound()
+
+    def oldest_use(self) -> float:
+        """Give when its least recently used entry was used; infinity if it has none."""
+        return next(iter(self._kept.values())).used if self._kept else math.inf
+
+    def forget_oldest(self) -> None:
+        self._forget(next(iter(self._kept)))
 
     def _forget(self, key: bytes) -> None:
-        self.size_bytes -= self._kept.pop(key).size_bytes
+        size = self._kept.pop(key).size_bytes
+        self.size_bytes -= size
+        self._room.size_bytes -= size
 
 
 def _size_of(output: Array) -> int:

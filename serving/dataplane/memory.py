@@ -279,9 +279,9 @@ def _resident_bytes() -> int:
         return 0
 
 
-def budget_of(setting_bytes: int, processes: int) -> int:
-    """Give one process's share of the setting, or of half of what the machine (or its container) has."""
-    return (setting_bytes or machine_bytes() // 2) // processes
+def budget_of(setting_bytes: int, processes: int, *, part: int) -> int:
+    """Give one process's share of the setting, or, when it is 0, of one ``part``-th of what the machine (or its container) has."""
+    return (setting_bytes or machine_bytes() // part) // processes
 
 
 def machine_bytes() -> int:

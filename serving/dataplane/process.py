@@ -20,7 +20,7 @@ import numpy as np
 from core.environment import Environment
 from core.ids import uuid7
 from core.metrics.siblings import Sibling
-from serving.dataplane import metrics
+from serving.dataplane import cache, metrics
 from serving.dataplane.counts import TrafficCounts
 from serving.dataplane.crashes import Cells, CrashWatch
 from serving.dataplane.engine import Engine
@@ -83,7 +83,9 @@ async def running_engine(environment: Environment, kind: str) -> AsyncIterator[E
     engine = Engine(log, counts, loop, Cells(crashes.marks.cells))
     engine.watcher = watcher(environment, metrics.PROCESSES[kind])
     engine.observing = Observing(environment.observing_file, engine.watcher.traces if engine.watcher else None)
-    budget_bytes = budget_of(environment.build_memory_bytes, environment.dataplane_processes + (environment.grpc_processes if environment.grpc_port else 0))
+    processes = environment.dataplane_processes + (environment.grpc_processes if environment.grpc_port else 0)
+    budget_bytes = budget_of(environment.build_memory_bytes, processes, part=2)
+    cache.ROOM.max_bytes = budget_of(environment.answer_memory_bytes, processes, part=16)
     memory = BuildMemory(BuildStore(folder, environment.artifacts_dir), crashes, loop, budget_bytes, engine.last_uses)
     follower = TableFollower(engine, loop, Link(url, "signalbox routes"), folder, memory)
     heartbeat = Heartbeat(process, kind, engine, memory, Link(url, "signalbox heartbeat"))

@@ -11,7 +11,7 @@ import httpx
 import numpy as np
 import pytest
 
-from serving.dataplane.cache import AnswerCache, Made
+from serving.dataplane.cache import AnswerCache, Made, Room
 from serving.dataplane.call import Call, Head, Route
 from serving.segments import FLAG_CACHE_HIT, FLAG_CLIPPED, FLAG_DEMO, FLAG_OUT_OF_BOUNDS
 from serving.table import CachePolicy, ValidationPolicy
@@ -126,6 +126,20 @@ def test_many_at_once_each_get_their_own_rows(plane_with_log: Plane, log: Log) -
     assert _stats(client, "churn") == (3, 3, 3)
 
 
+def test_all_caches_of_a_process_keep_one_bound(plane_with_log: Plane, log: Log) -> None:
+    one = models.regressor(plane_with_log.artifacts)
+    log.publish(table([one], [endpoint(name, one, cache=FOR_LONG) for name in ("first", "second")]))
+    plane_with_log.environ = {"SIGNALBOX_ANSWER_MEMORY_BYTES": "10000", "SIGNALBOX_DATAPLANE_PROCESSES": "1", "SIGNALBOX_GRPC_PORT": "0"}
+    client = plane_with_log.start().client
+    for name in ("first", "second"):
+        for number in range(10):
+            _predict(client, [number, 0, 0], name=name)
+    for number in (9, 9):
+        _predict(client, [number, 0, 0], name="second")
+    _predict(client, [0, 0, 0], name="first")
+    assert (_stats(client, "first"), _stats(client, "second")) == ((11, 0, 11), (10, 2, 10))
+
+
 def _churn(client: httpx.Client, age: float | None, plan: str) -> tuple[str, str]:
     answer = client.post("/v2/models/churn/predict", json={"rows": [{"age": age, "plan": plan}]})
     row = answer.json()["predictions"][0]
@@ -159,3 +173,25 @@ def test_what_was_not_asked_for_longest_goes_when_the_room_is_full(tmp_path: Any
     assert cache.get(b"too large", 0.0) is None
     cache.get(b"large", now=61.0)
     assert cache.size_bytes == 11 * 804
+
+
+def test_caches_that_share_a_room_forget_what_none_of_them_was_asked_for_longest(tmp_path: Any) -> None:
+    room = Room(max_bytes=804 * 16)
+    made = Made(models.regressor(tmp_path), ValidationPolicy(), FOR_LONG)
+    one, two, gone = (AnswerCache(made, room) for _ in range(3))
+    rows = np.zeros((1, 1), np.float32)
+    for number in range(4):
+        for place, cache in enumerate((gone, one, two)):
+            cache.put(bytes([number]), [rows], None, now=number + place / 10)
+    one.get(bytes([0]), now=5.0)
+    assert room.size_bytes == 12 * 804
+    del gone, cache
+    for number in range(4, 12):
+        two.put(bytes([number]), [rows], None, now=float(number))
+    assert (len(one), len(two), room.size_bytes) == (4, 12, 16 * 804)
+    two.put(bytes([12]), [rows], None, now=12.0)
+    assert (len(one), len(two), room.size_bytes) == (3, 12, 15 * 804)
+    assert [one.get(bytes([number]), 13.0) is not None for number in range(4)] == [True, False, True, True]
+    assert [two.get(bytes([number]), 13.0) is not None for number in range(2)] == [False, True]
+    two.put(b"too large for the room", [np.zeros(300, np.float64)], None, now=13.0)
+    assert room.size_bytes == 15 * 804

@@ -331,6 +331,6 @@ def test_a_build_that_fails_again_as_before_is_no_news_and_one_that_comes_back_i
 
 
 def test_the_budget_is_shared_by_the_processes_and_is_half_of_the_machine_by_default() -> None:
-    assert budget_of(1000, 4) == 250
-    assert budget_of(0, 2) == machine_bytes() // 4
+    assert budget_of(1000, 4, part=2) == 250
+    assert budget_of(0, 2, part=2) == machine_bytes() // 4
     assert machine_bytes() > 0
