@@ -14,6 +14,12 @@ def digest_of(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
+def digest_of_file(path: Path) -> str:
+    """Give the digest of a file, read piece by piece; raises OSError."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 def artifact_path(root: Path, digest: str) -> Path:
     """Give the path of the blob ``digest`` under ``root``; raises ValueError for anything but a digest."""
     if not _DIGEST.fullmatch(digest):

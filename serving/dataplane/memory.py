@@ -13,7 +13,6 @@ import os
 import threading
 import time
 from collections.abc import Callable, Collection, Mapping
-from enum import Enum
 from pathlib import Path
 from queue import SimpleQueue
 from typing import NamedTuple
@@ -44,19 +43,13 @@ class Role(NamedTuple):
     deployed_at: float
 
 
-class Order(Enum):
-    """What a loading thread is told besides a build to load."""
-
-    GIVE_BACK = "give back"
-    END = "end"
-
-
 _NO_ROLE = Role(answers=False, deployed_at=0.0)
-Orders = SimpleQueue[Build | Order]
+Orders = SimpleQueue[Build | None]
+"""Builds to load, in order; None ends the thread."""
 
 
 class BuildMemory:
-    """Two threads: one loads what tables bring, one what calls wait for, so that no call waits for a deployment."""
+    """Two threads load: one what tables bring, one what calls wait for, so that no call waits for a deployment. A third frees."""
 
     def __init__(self, store: BuildStore, crashes: CrashWatch, loop: asyncio.AbstractEventLoop, budget_bytes: int, last_uses: LastUses) -> None:
         self._store, self._crashes, self._loop, self._last_uses = store, crashes, loop, last_uses
@@ -64,6 +57,7 @@ class BuildMemory:
         self.builds: dict[str, Build] = {}
         self._deployed: Orders = SimpleQueue()
         self._called: Orders = SimpleQueue()
+        self._gone: SimpleQueue[tuple[list[OnnxBuild | None], threading.Event] | None] = SimpleQueue()
         self._lock = threading.Lock()
         self._settled = threading.Condition(self._lock)
         self._expected: set[Build] = set()
@@ -73,19 +67,21 @@ class BuildMemory:
             threading.Thread(target=self._work, args=(self._deployed, _NICE), name="load-deployed", daemon=True),
             threading.Thread(target=self._work, args=(self._called, 0), name="load-called", daemon=True),
         ]
+        self._unloading = threading.Thread(target=self._empty, name="unload", daemon=True)
 
     def start(self) -> None:
-        for thread in self._threads:
+        for thread in (*self._threads, self._unloading):
             thread.start()
 
     def stop(self) -> None:
         """End the threads. What is being loaded has three seconds; then its marker goes, since it has not killed this process."""
         self._is_ending = True
-        self._deployed.put(Order.END)
-        self._called.put(Order.END)
+        self._deployed.put(None)
+        self._called.put(None)
         until = time.monotonic() + _END_S
         for thread in self._threads:
             thread.join(max(0.0, until - time.monotonic()))
+        self._gone.put(None)
         self._store.end_loading()
 
     def hold(self, entries: Collection[BuildEntry], roles: Mapping[str, Role]) -> None:
@@ -97,10 +93,7 @@ class BuildMemory:
             build.answers = role.answers
             self._refuse_or_not(build, self._crashes.refusals.reason(entry.digest, role.deployed_at))
             known[entry.digest] = build
-        gone = self.builds.keys() - known.keys()
         self.builds = known
-        if gone:
-            self._deployed.put(Order.GIVE_BACK)
 
     def _refuse_or_not(self, build: Build, reason: str) -> None:
         if reason:
@@ -152,12 +145,9 @@ class BuildMemory:
     def _work(self, orders: Orders, nice: int) -> None:
         with contextlib.suppress(OSError):
             os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), nice)
-        while (order := orders.get()) is not Order.END and not self._is_ending:
+        while (build := orders.get()) is not None and not self._is_ending:
             try:
-                if isinstance(order, Build):
-                    self._take(order, orders)
-                else:
-                    give_back()
+                self._take(build, orders)
             except Exception:  # the thread's edge
                 logger.exception("Loading a build failed.")
 
@@ -208,7 +198,7 @@ class BuildMemory:
             self._fail(build, f"Loading it failed: {type(error).__name__}: {error}")
         else:
             if entry.size_bytes >= HEAVY_BYTES:
-                give_back()
+                self._free([])
             logger.info("%s version %d was loaded in %.2f s.", entry.model, entry.version, time.monotonic() - began)
             self._have(build, runtime, _resident_bytes() - before)
 
@@ -245,13 +235,31 @@ class BuildMemory:
             present.discard(wanted)
         if not (wanted.answers or called_for):
             present = {build for build in present if not build.answers}
+        gone: list[OnnxBuild | None] = []
         for build in sorted(present, key=worth):
             if over <= 0:
                 break
             over -= _size(build)
+            gone.append(build.runtime)
             build.state, build.runtime = State.UNLOADED, None
             logger.info("%s version %d was unloaded, to keep the memory's budget.", build.entry.model, build.entry.version)
-        give_back()
+        self._free(gone)
+
+    def _free(self, gone: list[OnnxBuild | None]) -> None:
+        """Empty the list, which has the last references, and return when the memory is free.
+
+        A thread that does not give way does it, since it holds the interpreter meanwhile.
+        """
+        done = threading.Event()
+        self._gone.put((gone, done))
+        done.wait()
+
+    def _empty(self) -> None:
+        while (order := self._gone.get()) is not None:
+            gone, done = order
+            gone.clear()
+            give_back()
+            done.set()
 
 
 def _size(build: Build) -> int:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import msgspec
 
-from core.digests import artifact_path, digest_of
+from core.digests import artifact_path, digest_of_file
 from serving.runtimes.onnx import Facts, LoadFailed, OnnxBuild
 from serving.table import BuildEntry
 
@@ -45,13 +45,13 @@ class BuildStore:
         if entry.kind == "native":
             raise LoadFailed("This build has no ONNX form, and the data plane runs ONNX only.")
         with self._in_turn(entry.size_bytes):
-            content = self._content(entry.digest)
+            file = self._file(entry.digest)
             self._refuse_killer(entry.digest)
             marker = self._markers / f"{entry.digest}.{os.getpid()}"
             marker.touch()
             try:
                 # What another process has measured meanwhile need not be measured again.
-                return OnnxBuild(content, entry.signature, self.facts(entry.digest))
+                return OnnxBuild(file, entry.signature, self.facts(entry.digest))
             finally:
                 marker.unlink(missing_ok=True)
 
@@ -89,19 +89,20 @@ class BuildStore:
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield
 
-    def _content(self, digest: str) -> bytes:
+    def _file(self, digest: str) -> Path:
+        """Give a file with these bytes, and keep a copy of it."""
         copy = self._copies / digest
         for path in (artifact_path(self._artifacts, digest), copy):
             try:
-                content = path.read_bytes()
+                found = digest_of_file(path)
             except FileNotFoundError:
                 continue
-            if digest_of(content) != digest:
+            if found != digest:
                 logger.error("%s does not have the digest that its name says; it is not used.", path)
                 continue
             if path != copy:
                 _keep_copy(path, copy)
-            return content
+            return path
         raise LoadFailed(f"The file {digest[:12]} is not in the artifact store, or was changed. Restore it, or deploy another version.")
 
     def _refuse_killer(self, digest: str) -> None:

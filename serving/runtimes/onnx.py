@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # later is too late: the import itself sends
@@ -82,8 +83,11 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
 class OnnxBuild:
     """A loaded, warm build. ``run`` is safe in several threads at once; the measured numbers are those of ``Facts``."""
 
-    def __init__(self, content: bytes, signature: Signature, facts: Facts | None = None) -> None:
-        """Load ``content`` and warm it; with ``facts`` nothing is measured again. Raises LoadFailed."""
+    def __init__(self, content: bytes | Path, signature: Signature, facts: Facts | None = None) -> None:
+        """Load ``content`` and warm it; with ``facts`` nothing is measured again. Raises LoadFailed.
+
+        Give a large build as a file: bytes would be copied by a thread that holds the interpreter.
+        """
         self.signature = signature
         self.mark = 0
         """What a process writes down while it runs this build, to be blamed if it dies."""
@@ -177,7 +181,7 @@ class OnnxBuild:
         return min(times) * 1e6
 
 
-def _session(content: bytes) -> ort.InferenceSession:
+def _session(content: bytes | Path) -> ort.InferenceSession:
     options = ort.SessionOptions()
     options.intra_op_num_threads = 1
     options.inter_op_num_threads = 1

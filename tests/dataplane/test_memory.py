@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import os
+import threading
+import weakref
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -72,7 +74,7 @@ def test_what_stands_by_leaves_the_memory_before_what_answers(plane_with_log: Pl
     standing_by = [models.large(plane_with_log.artifacts, version=number, megabytes=20) for number in (2, 3, 4)]
     endpoints = [endpoint(f"e{build.version}", live, ("green", build, 0, False)) for build in standing_by]
     log.publish(table([live, *standing_by], endpoints))
-    plane = _limited(plane_with_log, 90 * MEGABYTE).start()
+    plane = _limited(plane_with_log, 60 * MEGABYTE).start()
     wait_for(lambda: live.digest in _loaded(log), "the report")
     states = _states(log)
     assert states[live.digest]["state"] == "loaded"
@@ -82,6 +84,19 @@ def test_what_stands_by_leaves_the_memory_before_what_answers(plane_with_log: Pl
     assert asked.json()["predictions"] == [{"prediction": 1 + wanted.version}]
     log.publish(table([live, *standing_by], [endpoint(f"e{build.version}", build, ("green", live, 0, False)) for build in standing_by]))
     wait_for(lambda: _ask(plane, f"e{wanted.version}").json()["version"] == wanted.version, "the promotion")
+
+
+def test_a_build_in_memory_is_not_kept_there_as_a_file_too(plane_with_log: Plane, log: Log) -> None:
+    small, large = models.regressor(plane_with_log.artifacts), models.large(plane_with_log.artifacts, megabytes=64)
+    log.publish(table([small], [endpoint("sum", small)]))
+    plane = plane_with_log.start()
+    assert plane.process is not None
+    statm = Path(f"/proc/{plane.process.pid}/statm")
+    before = int(statm.read_text().split()[1])
+    log.publish(table([small, large], [endpoint("sum", small), endpoint("large", large)]))
+    wait_for(lambda: _ask(plane, "large").status_code == 200, "the large build")
+    # ONNX Runtime folds the constant away, so all that could be left of it is the file.
+    assert (int(statm.read_text().split()[1]) - before) * os.sysconf("SC_PAGE_SIZE") < 32 * MEGABYTE
 
 
 def test_a_herd_of_callers_loads_a_build_once(plane: Plane) -> None:
@@ -325,6 +340,32 @@ def test_a_build_that_fails_again_as_before_is_no_news_and_one_that_comes_back_i
             news.append(memory.changes)
         assert news == [1, 1, 1, 2]
         assert (memory.builds[entry.digest].state, memory.builds[entry.digest].error) == (State.LOADED, "")
+    finally:
+        memory.stop()
+        loop.close()
+
+
+def test_what_is_unloaded_is_freed_by_a_thread_that_does_not_give_way(tmp_path: Path) -> None:
+    entries = [models.regressor(tmp_path / "artifacts", version=version) for version in (1, 2)]
+    store = BuildStore(tmp_path / "dataplane", tmp_path / "artifacts")
+    for entry in entries:
+        facts = OnnxBuild(next((tmp_path / "artifacts").rglob(entry.digest)), entry.signature).facts(memory_bytes=10)
+        store.keep_facts(entry.digest, facts)
+    loop = asyncio.new_event_loop()
+    memory = BuildMemory(store, CrashWatch(tmp_path / "dataplane"), loop, 15, dict)
+    nice: list[int] = []
+    memory.start()
+    try:
+        memory.hold(entries, {})
+        first, second = (memory.builds[entry.digest] for entry in entries)
+        memory.load([first])
+        memory.wait([first], 10)
+        loop.run_until_complete(asyncio.sleep(0))  # the loop has heard of it, and lets it go
+        weakref.finalize(first.runtime, lambda: nice.append(os.getpriority(os.PRIO_PROCESS, threading.get_native_id())))
+        memory.load([second])
+        memory.wait([second], 10)
+        assert (first.runtime, first.state, second.state) == (None, State.UNLOADED, State.LOADED)
+        assert nice == [os.getpriority(os.PRIO_PROCESS, 0)]
     finally:
         memory.stop()
         loop.close()
