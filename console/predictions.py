@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from uuid import UUID
 
@@ -23,7 +23,7 @@ from core.errors import Invalid
 from monitoring.models import Outcome
 from serving.api.downloads import download_of
 from serving.export import export_predictions
-from serving.queries import EndpointDetail, PredictionFilters, endpoint_detail, prediction, predictions_page
+from serving.queries import EndpointDetail, Prediction, PredictionFilters, endpoint_detail, prediction, predictions_page
 from serving.queries.log import lost_at
 
 _PAGE = 50
@@ -38,7 +38,7 @@ def view(request: HttpRequest, name: str) -> HttpResponse:
     detail = endpoint_detail(name)
     filters = _filters(request)
     found = predictions_page(name, filters=filters, cursor=request.GET.get("cursor"), limit=_PAGE)
-    outcomes = _outcomes({row.id for row in found.results})
+    outcomes = _outcomes(found.results)
     context = shown(actor, detail, "predictions") | {
         "title": f"Predictions of {name}",
         "rows": found,
@@ -86,9 +86,10 @@ def export(request: HttpRequest, name: str, form: str) -> StreamingHttpResponse:
     return download_of(export_predictions(actor=request_actor(request), endpoint=name, filters=_filters(request), form=form))
 
 
-def _outcomes(identifiers: Collection[UUID]) -> dict[tuple[UUID, int], Outcome]:
-    """Find what turned out to be true of some predictions, by id and row. One query."""
-    return {(each.prediction_id, each.row): each for each in Outcome.objects.filter(prediction_id__in=identifiers, current=True)}
+def _outcomes(rows: Sequence[Prediction]) -> dict[tuple[UUID, int], Outcome]:
+    """Find what turned out to be true of some rows, by their prediction's id and place. One query, however many rows the predictions have beside these."""
+    found = Outcome.objects.filter(prediction_id__in={each.id for each in rows}, row__in={each.row for each in rows}, current=True)
+    return {(each.prediction_id, each.row): each for each in found}
 
 
 def _filters(request: HttpRequest) -> PredictionFilters:

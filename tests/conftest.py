@@ -20,6 +20,11 @@ def pytest_configure() -> None:
     settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
 
 
+def pytest_make_parametrize_id(val: object) -> str | None:
+    """A key is another in each process of pytest-xdist; the name of a test must not be."""
+    return "key" if isinstance(val, str) and val.startswith("sbx_") else None
+
+
 def _actor(role: str) -> Actor:
     from access.people import actor_of
 

@@ -25,7 +25,7 @@ def start(*, as_json: bool) -> None:
     """Start the demo; it goes on until it is stopped."""
     environment().demo_stopped.unlink(missing_ok=True)
     note = read_note(environment().run_dir)
-    if note and not note["demo"]:
+    if note and not note.get("demo", True):
         raise Failure("Signalbox runs without its demo (SIGNALBOX_DEMO=0). Stop it with Ctrl-C.", next_command="SIGNALBOX_DEMO=1 signalbox up")
     if note:
         show({"demo": "starts"}, "The demo starts within a second and has all of its traffic after a minute.", as_json=as_json)

@@ -41,7 +41,7 @@ def _is_empty(api: Api, model: str) -> bool:
 def _versions(api: Api, model: str) -> list[Any] | None:
     """Give the versions of a model, None if there is no such model."""
     try:
-        return list(api.rows(f"models/{model}/versions/", 1000))
+        return [row for archived in ("false", "true") for row in api.rows(f"models/{model}/versions/", 1000, archived=archived)]
     except Failure as failure:
         if failure.status == 404:
             return None
@@ -55,7 +55,8 @@ def _endpoint_deleted(api: Api, name: str, versions: list[Version]) -> bool:
         if failure.status == 404:
             return False
         raise
-    if any(slot["model"] and (slot["model"], slot["version"]) not in versions for slot in endpoint["slots"]):
+    filled = [slot for slot in endpoint["slots"] if slot["model"]]
+    if not filled or any((slot["model"], slot["version"]) not in versions for slot in filled):
         return False
     return _deleted(api, f"endpoints/{name}/", revision=endpoint["revision"], reason="The demo is removed")
 

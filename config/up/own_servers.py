@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import psycopg
 import redis
+from psycopg.conninfo import conninfo_to_dict
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 from redis.retry import Retry
@@ -18,6 +19,8 @@ _INSTEAD = "or unset it for the embedded one"
 def ask_postgres(url: str) -> None:
     """Connect once. Raises Unavailable that says what is wrong with ``DATABASE_URL``, and never its password."""
     try:
+        if "@" in str(conninfo_to_dict(url).get("host") or ""):  # libpq would take a part of the password for the host, and name it
+            raise Unavailable("DATABASE_URL has an @ in its password: write %40 for it.")
         with psycopg.connect(url, connect_timeout=_PATIENCE_S) as connection:
             version = connection.info.server_version // 10_000
     except psycopg.ProgrammingError as error:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
+from functools import lru_cache, partial
 from importlib import import_module
 from typing import Any
 
@@ -45,7 +45,6 @@ sklearn.gaussian_process._gpc: _BinaryGaussianProcessClassifierLaplace
 sklearn.gaussian_process.kernels: ConstantKernel Product Sum Exponentiation RBF Matern WhiteKernel DotProduct RationalQuadratic ExpSineSquared
 sklearn.linear_model._sgd_fast: Hinge SquaredHinge Log ModifiedHuber SquaredLoss Huber EpsilonInsensitive SquaredEpsilonInsensitive
 sklearn.metrics._dist_metrics: EuclideanDistance64 ManhattanDistance64 MinkowskiDistance64 ChebyshevDistance64 newObj
-sklearn.metrics._scorer: _MultimetricScorer _PassthroughScorer _Scorer
 sklearn.model_selection._search_successive_halving: HalvingGridSearchCV HalvingRandomSearchCV
 sklearn.model_selection._split: KFold StratifiedKFold GroupKFold StratifiedGroupKFold RepeatedKFold RepeatedStratifiedKFold TimeSeriesSplit ShuffleSplit \
 StratifiedShuffleSplit GroupShuffleSplit LeaveOneOut LeavePOut LeaveOneGroupOut LeavePGroupsOut PredefinedSplit
@@ -79,15 +78,49 @@ def allowed_names() -> frozenset[tuple[str, str]]:
 
     estimators = {(kind.__module__, kind.__name__) for _, kind in all_estimators()}
     builtins = {(module, name) for module in ("builtins", "__builtin__") for name in _BUILTIN_TYPES.split()}
-    return frozenset(estimators | builtins | _metrics() | _functions_of_one_number() | _names(_NUMPY + _SCIPY + _SKLEARN + _PANDAS + _PLAIN))
+    return frozenset(estimators | builtins | _scorers() | _functions_of_one_number() | _names(_NUMPY + _SCIPY + _SKLEARN + _PANDAS + _PLAIN))
 
 
-def _metrics() -> set[tuple[str, str]]:
-    """Give the functions behind scikit-learn's own named scorers, which a fitted search holds."""
+@lru_cache(maxsize=1)
+def _scorers() -> frozenset[tuple[str, str]]:
+    """Give scikit-learn's scorers and the functions behind its own named ones, which a fitted search holds."""
     from sklearn.metrics import get_scorer, get_scorer_names
 
     functions = [get_scorer(name)._score_func for name in get_scorer_names()]  # noqa: SLF001  # it has no other name
-    return {(function.__module__, function.__name__) for function in functions}
+    kinds = {("sklearn.metrics._scorer", name) for name in ("_Scorer", "_MultimetricScorer", "_PassthroughScorer")}
+    return frozenset(kinds | {(function.__module__, function.__name__) for function in functions})
+
+
+class _Unscored:
+    """Stands for a search's scorer, and for what it computes. Nothing here calls them, and a real scorer gives a file any attribute of any object by name."""
+
+    def __new__(cls, *_args: Any, **_kwargs: Any) -> _Unscored:
+        return object.__new__(cls)
+
+    def __init__(self, *_args: Any, **_kwargs: Any) -> None:
+        pass
+
+    def __setstate__(self, _state: Any) -> None:
+        pass
+
+
+class _PartialCheck(partial[Any]):
+    """The only partial function of a model: histogram boosting keeps ``check_array`` with its arguments."""
+
+    def __new__(cls, function: Any, /, *args: Any, **kwargs: Any) -> _PartialCheck:
+        _require_check(function)
+        return super().__new__(cls, function, *args, **kwargs)
+
+    def __setstate__(self, state: Any) -> None:
+        _require_check(state[0])
+        super().__setstate__(state)  # type: ignore[misc]  # the stubs do not know it
+
+
+def _require_check(function: Any) -> None:
+    from sklearn.utils import check_array
+
+    if function is not check_array:
+        raise refusal_of("functools", "partial")
 
 
 def _functions_of_one_number() -> set[tuple[str, str]]:
@@ -98,9 +131,13 @@ def _functions_of_one_number() -> set[tuple[str, str]]:
 
 
 def find(module: str, name: str) -> Any:
-    """Look up an allowed name; raises ``Refused`` for any other."""
+    """Look up an allowed name for a pickle, which may call what it gets; raises ``Refused`` for any other."""
     if (module, name) == ("_codecs", "encode"):
         return _encode_latin1
+    if (module, name) in _scorers():
+        return _Unscored
+    if (module, name) == ("functools", "partial"):
+        return _PartialCheck
     if (module, name) not in allowed_names():
         raise refusal_of(module, name)
     if module == "__builtin__":

@@ -88,6 +88,14 @@ class CompiledBuild:
         self.spec = Spec(entry.signature)
         self.spec.batched = self.spec.batched and build.known.batchable
         self.codec = RowCodec(self.spec)
+        self._filling: dict[frozenset[str], tuple[Spec, RowCodec]] = {}
+
+    def filling(self, features: frozenset[str]) -> tuple[Spec, RowCodec]:
+        """Give spec and codec for a policy that fills in ``features``. Made once: the types of a codec, frozen with a table, would stay for good."""
+        if features not in self._filling:
+            spec = self.spec.filling(features)
+            self._filling[features] = (spec, RowCodec(spec))
+        return self._filling[features]
 
 
 class Builds:

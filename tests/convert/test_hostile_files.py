@@ -59,6 +59,7 @@ def commands(mark: Path) -> dict[str, bytes]:
         "joblib with a hostile object array": _object_array(touch),
         "inside a fitted model": _inside_model(touch),
         "build on a class": b"\x80\x02csklearn.linear_model._logistic\nLogisticRegression\nN}X\x07\0\0\0predictcos\nsystem\ns\x86b.",
+        "scorers that give any attribute": hostile.through_scorers(f"open({str(mark)!r}, 'w')"),
         "compressed": _compressed(hostile.Call(os.system, touch)),
     }
 
