@@ -17,7 +17,7 @@ def main() -> None:
     root, order = sys.argv[1], json.loads(sys.argv[2])
     sys.path.append(root)
     from registry.convert import confine
-    from registry.convert.sandbox import CANNOT_CONFINE
+    from registry.convert.sandbox import CANNOT_CONFINE, CANNOT_START
 
     confined = order["arguments"].pop("confined", True)
     try:
@@ -33,6 +33,9 @@ def main() -> None:
     except OSError as error:
         os.write(2, f"{error}\n".encode())
         os._exit(CANNOT_CONFINE)
+    except ImportError as error:
+        os.write(2, f"{error}\n".encode())
+        os._exit(CANNOT_START)
     files = {name: _read(descriptor) for name, descriptor in order["files"].items()}
     _write(order["report"], jobs.do(order["job"], files, order["arguments"]))
     os._exit(0)

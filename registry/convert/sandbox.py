@@ -41,6 +41,8 @@ _SHRUNK = "Register a smaller model, or raise the sandbox's limits in the settin
 _HOSTILE = "Register a file that you saved yourself; if it is one, export the model to ONNX."
 CANNOT_CONFINE = 70
 """The exit code of a child that could not lock itself down."""
+CANNOT_START = 71
+"""The exit code of one that lacks a library, as while packages are replaced: nothing of the file was read."""
 
 
 @dataclass(frozen=True)
@@ -157,6 +159,10 @@ def _halted(code: int, complaint: str, stopped: str) -> wire.Halted:
     if code == CANNOT_CONFINE:
         last = complaint.strip().splitlines()[-1:] or [""]
         return wire.Halted("refused", f"The sandbox could not be locked down on this machine ({last[0][:200]}).", "Ask the operator to run signalbox doctor.")
+    if code == CANNOT_START:
+        last = complaint.strip().splitlines()[-1:] or [""]
+        advice = "Ask the operator to run make setup; then check the version again: signalbox check-again."
+        return wire.Halted("refused", f"The sandbox could not start on this machine ({last[0][:200]}), which says nothing of the file.", advice)
     reasons = {
         -signal.SIGSYS: ("The file tried a system call that the sandbox forbids, such as the network or starting a program.", _HOSTILE),
         -signal.SIGXCPU: ("The file used up the sandbox's processor time.", _SHRUNK),

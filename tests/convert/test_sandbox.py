@@ -28,3 +28,9 @@ def test_a_process_that_does_not_end_is_killed() -> None:
     process = subprocess.Popen(["sleep", "60"], start_new_session=True)
     sandbox._end(process)
     assert process.returncode == -9
+
+
+def test_a_library_that_is_missing_speaks_not_against_the_file() -> None:
+    halted = sandbox._outcome(sandbox.CANNOT_START, b"", "No module named 'ml_dtypes'\n", "").answer
+    assert halted.reason == "The sandbox could not start on this machine (No module named 'ml_dtypes'), which says nothing of the file."
+    assert "signalbox check-again" in halted.advice
