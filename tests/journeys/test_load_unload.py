@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -15,24 +14,17 @@ from tritonclient.utils import InferenceServerException
 
 from core.digests import artifact_path
 from tests import own_loop
-from tests.dataplane.conftest import free_port
 from tests.dataplane.models import regressor
 from tests.journeys.wire import Wire, until
-from tests.product import Product, start_product
+from tests.product import Product
 
 NAME = "sums"
 
 
 @pytest.fixture(scope="module")
-def port() -> int:
-    return free_port()
-
-
-@pytest.fixture(scope="module")
-def spoken(tmp_path_factory: pytest.TempPathFactory, port: int) -> Iterator[Product]:
-    """A product with gRPC and one endpoint that answers."""
+def wire(product: Product, tmp_path_factory: pytest.TempPathFactory) -> Wire:
+    """One endpoint that answers."""
     folder = tmp_path_factory.mktemp("load")
-    product = start_product(folder / "var", SIGNALBOX_GRPC_PORT=str(port))
     wire = Wire(product.console_url, product.predict_url, product.admin_key)
     content = artifact_path(folder, regressor(folder).digest).read_bytes()
     made = wire.call("POST", "models/sum/versions/", files={"file": ("sum.onnx", content)})
@@ -40,13 +32,7 @@ def spoken(tmp_path_factory: pytest.TempPathFactory, port: int) -> Iterator[Prod
     wire.call("POST", "endpoints/", json={"name": NAME})
     wire.call("POST", f"endpoints/{NAME}/deploy/", json={"model": "sum", "version": 1})
     until(lambda: wire.plane.get(f"models/{NAME}/ready").status_code == 200, 20)
-    yield product
-    assert product.stop() == 0
-
-
-@pytest.fixture
-def wire(spoken: Product) -> Wire:
-    return Wire(spoken.console_url, spoken.predict_url, spoken.admin_key)
+    return wire
 
 
 def _inputs(client: Any) -> list[Any]:
@@ -56,25 +42,36 @@ def _inputs(client: Any) -> list[Any]:
 
 
 def _index(client: Any, **options: Any) -> tuple[str, str]:
-    (entry,) = client.get_model_repository_index(as_json=True, **options)["models"]
+    (entry,) = [each for each in client.get_model_repository_index(as_json=True, **options)["models"] if each["name"] == NAME]
     return entry["state"], entry.get("reason", "")
 
 
-def test_unload_over_http_and_load_over_grpc(spoken: Product, wire: Wire, port: int) -> None:
-    keyed = {"headers": {"x-api-key": spoken.admin_key}}
-    with over_http.InferenceServerClient(spoken.predict_url.removeprefix("http://")) as http, over_grpc.InferenceServerClient(f"127.0.0.1:{port}") as grpc:
+def _digest(wire: Wire) -> str:
+    (build,) = wire.call("GET", "models/sum/versions/1/")["builds"]
+    return str(build["digest"])
+
+
+def _digests_in_memory(wire: Wire) -> set[str]:
+    living = [process for process in wire.call("GET", "system/")["processes"] if not process["stale"]]
+    return {build["digest"] for process in living for build in process["builds"]}
+
+
+def test_unload_over_http_and_load_over_grpc(product: Product, wire: Wire) -> None:
+    keyed = {"headers": {"x-api-key": product.admin_key}}
+    with over_http.InferenceServerClient(product.predict_url.removeprefix("http://")) as http, over_grpc.InferenceServerClient(product.grpc_address) as grpc:
         assert grpc.infer(NAME, _inputs(over_grpc), **keyed).as_numpy("prediction").tolist() == [[321]]
+        until(lambda: _digest(wire) in _digests_in_memory(wire), 10)
         http.unload_model(NAME, **keyed)
         until(lambda: _index(grpc, **keyed)[0] == "UNAVAILABLE", 10)
         assert "command line on this machine unloaded it at 20" in _index(grpc, **keyed)[1]
         text = rf"out of service: command line on this machine unloaded it at .* `signalbox load {NAME}` puts it back"
         with pytest.raises(InferenceServerException, match=text):
-            http.infer(NAME, _inputs(over_http), headers={"x-api-key": spoken.admin_key})  # this client adds to the dict
+            http.infer(NAME, _inputs(over_http), headers={"x-api-key": product.admin_key})  # this client adds to the dict
         with pytest.raises(InferenceServerException, match=text) as refused:
             grpc.infer(NAME, _inputs(over_grpc), **keyed)
         assert refused.value.status() == "StatusCode.UNAVAILABLE"
         assert (http.is_model_ready(NAME, **keyed), grpc.is_model_ready(NAME, **keyed)) == (False, False)
-        until(lambda: all(process["builds"] == [] for process in wire.call("GET", "system/")["processes"]), 10)
+        until(lambda: _digest(wire) not in _digests_in_memory(wire), 10)
 
         grpc.load_model(NAME, **keyed)
         assert grpc.infer(NAME, _inputs(over_grpc), **keyed).as_numpy("prediction").tolist() == [[321]]
@@ -89,8 +86,8 @@ def test_unload_over_http_and_load_over_grpc(spoken: Product, wire: Wire, port: 
     assert [row["verb"] for row in wire.call("GET", f"endpoints/{NAME}/ledger/")["results"]][:2] == ["load", "unload"]
 
 
-def test_the_asyncio_clients_load_and_unload(spoken: Product, wire: Wire, port: int) -> None:
-    keyed = {"headers": {"x-api-key": spoken.admin_key}}
+def test_the_asyncio_clients_load_and_unload(product: Product, wire: Wire) -> None:
+    keyed = {"headers": {"x-api-key": product.admin_key}}
 
     async def walk(client: Any) -> None:
         await client.unload_model(NAME, **keyed)
@@ -100,10 +97,10 @@ def test_the_asyncio_clients_load_and_unload(spoken: Product, wire: Wire, port: 
         assert await client.is_model_ready(NAME, **keyed)
 
     async def both() -> None:
-        async with over_grpc_aio.InferenceServerClient(f"127.0.0.1:{port}") as client:
+        async with over_grpc_aio.InferenceServerClient(product.grpc_address) as client:
             await walk(client)
         # Two processes answer over HTTP: the one that was asked has the change, the other follows within a moment.
-        async with over_http_aio.InferenceServerClient(spoken.predict_url.removeprefix("http://"), conn_limit=1) as client:
+        async with over_http_aio.InferenceServerClient(product.predict_url.removeprefix("http://"), conn_limit=1) as client:
             await walk(client)
 
     revision = wire.endpoint(NAME)["revision"]
@@ -111,13 +108,13 @@ def test_the_asyncio_clients_load_and_unload(spoken: Product, wire: Wire, port: 
     assert wire.endpoint(NAME)["revision"] == revision + 4
 
 
-def test_the_command_line_unloads_and_loads(spoken: Product, wire: Wire) -> None:
-    unloaded = spoken.command("unload", NAME, "--reason", "by hand")
+def test_the_command_line_unloads_and_loads(product: Product, wire: Wire) -> None:
+    unloaded = product.command("unload", NAME, "--reason", "by hand")
     assert (unloaded.returncode, "out of service" in unloaded.stdout) == (0, True)
     until(lambda: wire.plane.get(f"models/{NAME}/ready").status_code == 503, 10)
     assert "(by hand)" in wire.plane.get(f"models/{NAME}").json()["error"]
-    refused = spoken.command("rollback", NAME)
+    refused = product.command("rollback", NAME)
     assert (refused.returncode != 0, f"signalbox load {NAME}" in refused.stderr) == (True, True)
-    loaded = spoken.command("load", NAME)
+    loaded = product.command("load", NAME)
     assert (loaded.returncode, "blue 100 % sum 1" in loaded.stdout) == (0, True)
     until(lambda: wire.plane.get(f"models/{NAME}/ready").status_code == 200, 10)
