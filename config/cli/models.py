@@ -52,7 +52,10 @@ def _standing(version: dict[str, Any]) -> str:
 @click.option("--timeout", "timeout_s", default=900, show_default=True, help="Seconds to wait.")
 @connected
 def check_again(session: Session, model: str, version: int, wait: bool, timeout_s: float) -> None:
-    """Check VERSION of MODEL anew: after an interruption, or when a later release can convert more."""
+    """Check VERSION of MODEL anew.
+
+    After an interruption, or when a later release can convert more.
+    """
     after = session.api.post(f"models/{model}/versions/{version}/recheck/")
     if wait:
         after = watch(session, model, version, timeout_s)
@@ -67,7 +70,10 @@ def check_again(session: Session, model: str, version: int, wait: bool, timeout_
 @click.option("--seen", type=click.IntRange(min=0), default=None, metavar="N", help="The version it was seen on, 0 for none: moved since, it stays there.")
 @connected
 def alias(session: Session, model: str, name: str, version: int | None, remove: bool, seen: int | None) -> None:
-    """Put the alias NAME on VERSION of MODEL, or take it off. An alias routes nothing."""
+    """Put an alias on a version, or take it off.
+
+    NAME is the alias, VERSION the version of MODEL. An alias routes nothing.
+    """
     if (version is None) is not remove:
         raise click.UsageError("Name the version for the alias, or --remove.")
     path = f"models/{model}/aliases/{name}/"
@@ -86,7 +92,10 @@ def alias(session: Session, model: str, name: str, version: int | None, remove: 
 @click.option("--remove", "removed", multiple=True, metavar="NAME", help="Take a tag off; may be repeated.")
 @connected
 def tag(session: Session, model: str, tags: tuple[str, ...], version: int | None, removed: tuple[str, ...]) -> None:
-    """Set tags of MODEL, or of a version of it; those that are not named stay."""
+    """Set tags of MODEL, or of a version of it.
+
+    Those that are not named stay.
+    """
     if not tags and not removed:
         raise click.UsageError("Name a tag to set, or --remove one.")
     path, subject = (f"models/{model}/", model) if version is None else (f"models/{model}/versions/{version}/", f"{model} version {version}")

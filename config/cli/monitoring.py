@@ -50,11 +50,14 @@ def performance(session: Session, endpoint: str, hours: int) -> None:
 
 @click.command()
 @click.argument("endpoint")
-@click.option("--hours", type=click.IntRange(1, 168), default=24, show_default=True)
+@click.option("--hours", type=click.IntRange(1, 168), default=24, show_default=True, help="How far back.")
 @click.option("--version", type=int, default=None, help="By default all versions that answer.")
 @connected
 def validation(session: Session, endpoint: str, hours: int, version: int | None) -> None:
-    """Show what was done with values outside the signature at ENDPOINT: values by what was done, SHARE of the rows, requests REFUSED."""
+    """Show what was done with odd values at ENDPOINT.
+
+    Values outside the signature by what was done with them, SHARE of the rows, requests REFUSED.
+    """
     found = session.api.get(f"endpoints/{endpoint}/validation/", hours=hours, version=version)
     if session.as_json:
         session.show(found, "")

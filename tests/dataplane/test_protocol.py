@@ -418,20 +418,30 @@ def test_nonsense_instead_of_http_gets_an_answer(standing: Plane) -> None:
 
 
 def test_a_heavy_model_keeps_nobody_waiting_also_when_it_fails_on_a_batch(standing: Plane) -> None:
-    """The first runs alone; the three behind it form a batch that fails, and then run alone as well."""
+    """If the first runs alone, the three behind it form a batch that fails, and then run alone as well."""
+    for _ in range(6):
+        finished, between = _heavy_and_light(standing)
+        assert sorted(finished) == [(1, 200), (2, 200), (3, 200), (2000, 500)]
+        assert between[0] > 0, between  # light answers before the heavy ones,
+        if finished[0] == (1, 200) and sum(between[2:4]) > 0:
+            return  # and between those that run again
+    raise AssertionError(f"{between} light answers before and between {finished}")
+
+
+def _heavy_and_light(plane: Plane) -> tuple[list[tuple[float, int]], list[int]]:
+    """Ask four times for what takes long, and meanwhile for what does not; gives the answers in order, and how many light ones came before each."""
     finished: list[tuple[float, int]] = []
+    between = [0]
 
     def ask_heavy(value: float) -> None:
         body = {"inputs": [{"name": "input", "shape": [1, 1], "datatype": "FP32", "data": [value]}]}
-        answer = httpx.post(f"{standing.url}/v2/models/heavy/infer", json=body, headers=HEADERS, timeout=20)
+        answer = httpx.post(f"{plane.url}/v2/models/heavy/infer", json=body, headers=HEADERS, timeout=20)
         assert answer.status_code == 200 or "The model failed" in answer.json()["error"]
         finished.append((value, answer.status_code))
 
-    between = [0]
-
     def ask_light() -> None:
         before = len(finished)
-        assert infer(standing).status_code == 200
+        assert infer(plane).status_code == 200
         between.extend([0] * (len(finished) - before))
         between[-1] += 1
 
@@ -443,9 +453,7 @@ def test_a_heavy_model_keeps_nobody_waiting_also_when_it_fails_on_a_batch(standi
             ask_light()
         for future in asking:
             future.result()
-    assert sorted(finished) == [(1, 200), (2, 200), (3, 200), (2000, 500)]
-    assert between[0] > 0, between  # light answers before the heavy ones,
-    assert sum(between[2:4]) > 0, between  # and between those that run again
+    return finished, between
 
 
 def test_a_deadline_passes_with_504_and_too_many_at_once_are_503(standing: Plane) -> None:

@@ -13,6 +13,7 @@ from django.db import connection
 
 from core.embedded import postgres
 from core.embedded.server import Answer, Server
+from tests import own_loop
 
 
 @pytest.fixture
@@ -69,7 +70,7 @@ def test_gets_all_the_time_that_its_recovery_takes_and_leaves_others_theirs(fold
         ready.result()
         return turns
 
-    assert asyncio.run(turns_until_it_is_ready()) > 1
+    assert own_loop.run(turns_until_it_is_ready()) > 1
     with _connect(folder) as connection:
         assert connection.execute("SELECT 1").fetchone() == (1,)
     server.stop()

@@ -175,10 +175,10 @@ def test_a_frozen_redis_delays_no_prediction_by_a_tenth_of_a_second(wire, produc
 
 
 def rates_are_shared(product: Product) -> bool:
-    """Tell whether every data-plane process has run the script of the rates in Redis within a second."""
+    """Tell whether every data-plane process that is asked over REST has run the script of the rates in Redis within a second."""
     with Redis.from_url(Environment(var_dir=product.var_dir).redis_url) as client:
         sharing = [each for each in client.client_list() if each["cmd"] == "evalsha" and each["idle"] == "0"]
-    return len(sharing) >= len(processes(product.pid, "serving.dataplane"))
+    return len(sharing) >= len(processes(product.pid, "serving.dataplane --"))
 
 
 def phase_of(load: Load, requests: int) -> tuple[float, float]:

@@ -30,5 +30,5 @@ def test_the_command_works_in_a_clone_whose_path_has_a_space(tmp_path: Path) -> 
 
 
 def test_make_demo_starts_the_product_unless_it_runs() -> None:
-    said = subprocess.run(["make", "-n", "-o", "setup", "demo"], cwd=ROOT, check=True, capture_output=True, text=True).stdout
+    said = subprocess.run(["make", "-n", "--no-print-directory", "-o", "setup", "demo"], cwd=ROOT, check=True, capture_output=True, text=True).stdout
     assert said == ".venv/bin/signalbox demo start && SIGNALBOX_DEMO=1 exec .venv/bin/signalbox up --unless-running\n"
