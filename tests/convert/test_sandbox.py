@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 
-from registry.convert import sandbox
+from registry.convert import sandbox, wire
 
 
 class _EndsMeanwhile(subprocess.Popen[bytes]):
@@ -32,5 +32,6 @@ def test_a_process_that_does_not_end_is_killed() -> None:
 
 def test_a_library_that_is_missing_speaks_not_against_the_file() -> None:
     halted = sandbox._outcome(sandbox.CANNOT_START, b"", "No module named 'ml_dtypes'\n", "").answer
+    assert isinstance(halted, wire.Halted)
     assert halted.reason == "The sandbox could not start on this machine (No module named 'ml_dtypes'), which says nothing of the file."
     assert "signalbox check-again" in halted.advice
