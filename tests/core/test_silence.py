@@ -1,4 +1,7 @@
-"""No process of ours sends telemetry, whatever the shell says: ONNX Runtime, once loaded, would first write down who it is in the home folder."""
+"""No process of ours sends telemetry, whatever the shell says: ONNX Runtime, once loaded, would first write down who it is in the home folder.
+
+It is silent where a variable like ``CI`` says that a build machine runs it, and writes elsewhere with ``XDG_CACHE_HOME``; so nothing of the shell's is passed on.
+"""
 
 from __future__ import annotations
 
@@ -19,8 +22,8 @@ _COMMANDS = "from importlib import import_module; from config.cli.main import CO
 def _load(imports: str, home: Path) -> list[str]:
     """Run ``imports`` in a process whose home is ``home`` and whose shell asks for telemetry; give what it wrote there."""
     home.mkdir()
-    ours = {"HOME": str(home), "ORT_DISABLE_TELEMETRY": "0", "DJANGO_SETTINGS_MODULE": "config.settings"}
-    subprocess.run([sys.executable, "-c", imports], cwd=ROOT, env={**os.environ, **ours}, check=True)
+    shell = {"PATH": os.environ["PATH"], "HOME": str(home), "ORT_DISABLE_TELEMETRY": "0", "DJANGO_SETTINGS_MODULE": "config.settings"}
+    subprocess.run([sys.executable, "-c", imports], cwd=ROOT, env=shell, check=True)
     return sorted(str(path.relative_to(home)) for path in home.rglob("*"))
 
 
