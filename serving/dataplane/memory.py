@@ -150,6 +150,7 @@ class BuildMemory:
                 self._take(build, orders)
             except Exception:  # the thread's edge
                 logger.exception("Loading a build failed.")
+            del build  # while this thread waits it must not keep in memory what nothing else has any more
 
     def _take(self, build: Build, orders: Orders) -> None:
         with self._settled:
