@@ -79,10 +79,7 @@ def counters_of(document: dict[str, Any]) -> Counters:
 
 def pooled(windows: Iterable[PerformanceWindow]) -> Counters:
     """Add up the counters of windows."""
-    total = Counters()
-    for window in windows:
-        total = performance.add(total, counters_of(window.counters))
-    return total
+    return performance.total(counters_of(window.counters) for window in windows)
 
 
 def _roll_up(changed: list[PerformanceWindow], level: int) -> None:
