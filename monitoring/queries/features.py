@@ -223,7 +223,7 @@ def data_quality(endpoint: str, hours: int = 24, *, version: int | None = None) 
         return DataQuality(endpoint, chosen.version if chosen else None, hours, 0, ())
     windows = WindowProfile.objects.filter(spanning(start_of(at, Level.HOUR) - timedelta(hours=hours - 1), at))
     total = Profile()
-    for row in windows.filter(endpoint=endpoint, model=chosen.model, version=chosen.version).iterator(chunk_size=10):
+    for row in windows.filter(endpoint=endpoint, model=chosen.model, version=chosen.version):
         total = profile.merge(total, profile.unsketched(in_bins_of(row, reference)))
     features = document_of(reference).features
     rows = [_quality(features[key], found) for key, found in total.features.items() if key in features and key.startswith("in.") and found.n]
