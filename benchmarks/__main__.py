@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 
-ALL = ["forest_single_row", "serve", "grpc_serve", "batch", "pages", "profile_segments", "start"]
+ALL = ["forest_single_row", "serve", "grpc_serve", "batch", "deploy_under_load", "many_endpoints", "pages", "profile_segments", "start"]
 
 
 def main() -> int:

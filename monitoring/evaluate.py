@@ -6,6 +6,7 @@ import logging
 from collections import defaultdict
 from collections.abc import Iterable
 from datetime import datetime
+from typing import Any
 
 from celery.exceptions import SoftTimeLimitExceeded
 from django.db import InterfaceError, OperationalError, transaction
@@ -116,10 +117,10 @@ def _judge_version(endpoint: str, model: str, version: int, windows: Iterable[_W
             slots[row.start_at].append(row)
         results = []
         for start, rows in slots.items():
-            shifts = judge_profile(merged(rows, reference), reference, rule, gammas)
-            results += [
-                _result(shift, endpoint=endpoint, model=model, version=version, feature=key, level=level, start_at=start) for key, shift in shifts.items()
-            ]
+            current = merged(rows, reference)
+            shifts = judge_profile(current, reference, rule, gammas)
+            where = {"endpoint": endpoint, "model": model, "version": version, "level": level, "start_at": start}
+            results += [DriftResult(**where, feature=key, **_values(shift, current.features[key])) for key, shift in shifts.items()]
         _store(results)
         if level != Level.DAY:
             calibrate.calibrate(endpoint, model, version, level, reference)
@@ -145,27 +146,25 @@ def judge_feature(feature: FeatureReference, current: FeatureProfile, limits: Li
     return drift.judge(before, after, ks=ks, limits=limits, importance=feature.importance, fitted=fitted)
 
 
-def _result(shift: drift.Shift, *, endpoint: str, model: str, version: int, feature: str, level: int, start_at: datetime) -> DriftResult:
-    return DriftResult(
-        endpoint=endpoint,
-        model=model,
-        version=version,
-        feature=feature,
-        level=level,
-        start_at=start_at,
-        n=shift.n,
-        psi=shift.psi,
-        ks=shift.distance,
-        statistic=shift.statistic,
-        threshold=shift.threshold,
-        p=shift.p,
-        calibrated=shift.calibrated,
-        verdict=shift.verdict,
-    )
+def _values(shift: drift.Shift, current: FeatureProfile) -> dict[str, Any]:
+    """Give what is kept of a judged feature: the verdict, and the little of its profile that a trend shows."""
+    ribbon = tuple(sketch.RIBBON.values())
+    return {
+        "n": shift.n,
+        "psi": shift.psi,
+        "ks": shift.distance,
+        "statistic": shift.statistic,
+        "threshold": shift.threshold,
+        "p": shift.p,
+        "calibrated": shift.calibrated,
+        "verdict": shift.verdict,
+        "missing": current.nulls / current.n if current.n else None,
+        "quantiles": list(sketch.quantiles(current.sketch, ribbon)) if current.kind == "number" else None,
+    }
 
 
 _KEY = ["endpoint", "model", "version", "feature", "level", "start_at"]
-_VALUES = ["n", "psi", "ks", "statistic", "threshold", "p", "calibrated", "verdict"]
+_VALUES = ["n", "psi", "ks", "statistic", "threshold", "p", "calibrated", "verdict", "missing", "quantiles"]
 
 
 def _store(results: list[DriftResult]) -> None:

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from django.db.models import Sum
+from django.db.models import Q, Sum
 
 from monitoring import drift, incidents
 from monitoring.incidents import Finding
-from monitoring.models import Alert, DriftResult, Level, Rule, Standing, Verdict, WindowProfile
+from monitoring.models import LENGTH, Alert, DriftResult, Level, Rule, Standing, Verdict, WindowProfile
 from monitoring.reference import document_of, reference_for
 from monitoring.windows import HORIZON, judged_windows
 
@@ -38,11 +38,12 @@ class Judged:
 
 
 def recent_versions(endpoint: str, at: datetime) -> dict[tuple[str, int], list[tuple[int, datetime, int]]]:
-    """Give (level, start, rows) of the recent windows by (model, version), slots added up. One query."""
+    """Give (level, start, rows) of the recent windows by (model, version), slots added up; those of 5 minutes only as far back as they count. One query."""
     found: dict[tuple[str, int], list[tuple[int, datetime, int]]] = defaultdict(list)
-    recent = WindowProfile.objects.filter(endpoint=endpoint, start_at__gt=at - HORIZON[Level.DAY] - HORIZON[Level.HOUR])
-    rows = recent.values("model", "version", "level", "start_at").annotate(rows=Sum("n")).order_by("start_at")
-    for row in rows:
+    coarse = Q(level__in=[Level.HOUR, Level.DAY], start_at__gt=at - HORIZON[Level.DAY] - HORIZON[Level.HOUR])
+    fine = Q(level=Level.FIVE_MINUTES, start_at__gt=at - HORIZON[Level.FIVE_MINUTES] - LENGTH[Level.FIVE_MINUTES])
+    recent = WindowProfile.objects.filter(coarse | fine, endpoint=endpoint)
+    for row in recent.values("model", "version", "level", "start_at").annotate(rows=Sum("n")).order_by("start_at"):
         found[row["model"], row["version"]].append((row["level"], row["start_at"], row["rows"]))
     return found
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -79,10 +79,7 @@ def counters_of(document: dict[str, Any]) -> Counters:
 
 def pooled(windows: Iterable[PerformanceWindow]) -> Counters:
     """Add up the counters of windows."""
-    total = Counters()
-    for window in windows:
-        total = performance.add(total, counters_of(window.counters))
-    return total
+    return performance.total(counters_of(window.counters) for window in windows)
 
 
 def _roll_up(changed: list[PerformanceWindow], level: int) -> None:
@@ -131,14 +128,14 @@ def mature_windows(endpoint: str, level: int, since: datetime, rule: Rule) -> di
     return found
 
 
-def baseline_of(metric: str, version: Version | None, windows: list[PerformanceWindow]) -> tuple[float | None, str]:
-    """Give what the version should reach and where that is from: its registered metrics, else its first mature windows."""
+def baseline_of(metric: str, version: Version | None, windows: Sequence[Counters]) -> tuple[float | None, str]:
+    """Give what the version should reach and where that is from: its registered metrics, else its first mature ``windows``."""
     for name, value in (version.metrics if version else {}).items():
         if name.lower() in _NAMES[metric] and isinstance(value, int | float) and not isinstance(value, bool):
             return float(value), "as registered"
     if len(windows) < BASELINE_WINDOWS:
         return None, ""
-    return performance.headline(pooled(windows[:BASELINE_WINDOWS]))[1], f"its first {BASELINE_WINDOWS} windows"
+    return performance.headline(performance.total(windows[:BASELINE_WINDOWS]))[1], f"its first {BASELINE_WINDOWS} windows"
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,7 +177,7 @@ def _line(endpoint: str, key: tuple[str, int], level: int, windows: list[Perform
     metric = performance.headline(counters_of(windows[-1].counters))[0]
     version = Version.objects.filter(model__name=key[0], number=key[1]).first()
     ours = PerformanceWindow.objects.filter(endpoint=endpoint, model=key[0], version=key[1], level=level, n__gte=rule.minimum_outcomes)
-    first = list(ours.order_by("start_at")[:BASELINE_WINDOWS])
+    first = [counters_of(window.counters) for window in ours.order_by("start_at")[:BASELINE_WINDOWS]]
     return _Line(key[0], key[1], level, windows, metric, baseline_of(metric, version, first)[0], rule)
 
 

@@ -133,6 +133,8 @@ class DriftResult(models.Model):
     p = models.FloatField(null=True)
     calibrated = models.BooleanField(default=False)
     verdict = models.CharField(max_length=16, choices=Verdict.choices)
+    missing = models.FloatField(null=True, help_text="The share of the rows without a value.")
+    quantiles = ArrayField(models.FloatField(null=True), null=True, help_text="Of a number: those of monitoring.sketch.RIBBON, for the trend.")
 
     class Meta:
         constraints = [models.UniqueConstraint(fields=["endpoint", "model", "version", "feature", "level", "start_at"], name="drift_window_unique")]

@@ -7,8 +7,9 @@ bins of the positive's score; regression keeps sums. Delay is the time from pred
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import TypeVar
 
 import msgspec
 import numpy as np
@@ -16,6 +17,7 @@ import numpy as np
 BINS = 200
 _LEAST = 1e-15
 Z99 = 2.576
+Key = TypeVar("Key", str, int)
 
 
 class Counters(msgspec.Struct, kw_only=True):
@@ -92,22 +94,25 @@ def _count_score(made: Counters, answer: Answered) -> None:
     made.brier += (1 - right) ** 2
 
 
-def add(one: Counters, other: Counters) -> Counters:
-    """Give the counters of both sides' outcomes."""
-    confusion = {truth: dict(row) for truth, row in one.confusion.items()}
-    for truth, row in other.confusion.items():
-        into = confusion.setdefault(truth, {})
-        for label, number in row.items():
-            into[label] = into.get(label, 0) + number
-    sums = {
-        name: getattr(one, name) + getattr(other, name)
-        for name in ("n", "delay_s", "scored", "log_loss", "brier", "numbers", "absolute", "absolute_squared", "truth", "truth_squared")
-    }
-    return Counters(confusion=confusion, positives=_sum(one.positives, other.positives), negatives=_sum(one.negatives, other.negatives), **sums)
+_SUMS = ("n", "delay_s", "scored", "log_loss", "brier", "numbers", "absolute", "absolute_squared", "truth", "truth_squared")
 
 
-def _sum(one: dict[int, int], other: dict[int, int]) -> dict[int, int]:
-    return {place: one.get(place, 0) + other.get(place, 0) for place in {**one, **other}}
+def total(parts: Iterable[Counters]) -> Counters:
+    """Give the counters of all the parts' outcomes."""
+    made = Counters()
+    for part in parts:
+        for name in _SUMS:
+            setattr(made, name, getattr(made, name) + getattr(part, name))
+        for truth, row in part.confusion.items():
+            _include(made.confusion.setdefault(truth, {}), row)
+        _include(made.positives, part.positives)
+        _include(made.negatives, part.negatives)
+    return made
+
+
+def _include(into: dict[Key, int], numbers: Mapping[Key, int]) -> None:
+    for key, number in numbers.items():
+        into[key] = into.get(key, 0) + number
 
 
 def metrics(made: Counters) -> dict[str, float | None]:
@@ -167,8 +172,9 @@ def interval(made: Counters) -> tuple[float, float] | None:
 
 def headline(made: Counters) -> tuple[str, float | None]:
     """Give the metric that is watched and its value: ``mae`` for numbers, else ``accuracy``."""
-    found = metrics(made)
-    return ("mae", found["mae"]) if "mae" in found else ("accuracy", found.get("accuracy"))
+    if made.numbers:
+        return "mae", made.absolute / made.numbers
+    return "accuracy", right_of(made) / made.n if made.confusion else None
 
 
 def clearly_worse(made: Counters, baseline: float, *, accuracy_drop: float, error_rise: float) -> bool:

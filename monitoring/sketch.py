@@ -14,6 +14,8 @@ from datasketches import kll_doubles_sketch
 from numpy.typing import NDArray
 
 K = 400
+RIBBON = {"p5": 0.05, "p25": 0.25, "p50": 0.5, "p75": 0.75, "p95": 0.95}
+"""The quantiles that a trend shows, kept apart for each window that is judged."""
 Floats = NDArray[np.float64]
 
 

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 
 from django.db import connection
+from django.db.models import Q
 
 from monitoring import bins, profile
 from monitoring.models import LENGTH, Level, Reference, WindowProfile
@@ -25,6 +26,15 @@ def start_of(moment: datetime, level: int) -> datetime:
 def end_of(start: datetime, level: int) -> datetime:
     """Give the first moment after the window."""
     return start + LENGTH[level]
+
+
+def spanning(since: datetime, until: datetime) -> Q:
+    """Choose the fewest windows that hold what came from ``since``, a full hour, to ``until``: whole days, and the hours around them."""
+    first, last = start_of(since + LENGTH[Level.DAY] - timedelta(seconds=1), Level.DAY), start_of(until, Level.DAY)
+    if first >= last:
+        return Q(level=Level.HOUR, start_at__gte=since)
+    days = Q(level=Level.DAY, start_at__gte=first, start_at__lt=last)
+    return days | Q(level=Level.HOUR, start_at__gte=since, start_at__lt=first) | Q(level=Level.HOUR, start_at__gte=last)
 
 
 def lock_endpoint(endpoint: str) -> None:

@@ -21,10 +21,12 @@ from benchmarks.serve.models import BenchModel
 from benchmarks.serve.processes import PROCESSES, ROOT, spawn_sharing
 from core.digests import artifact_path, digest_of
 from core.embedded import child, postgres
+from registry.signature import Signature
 from serving import table as route_table
 from serving.table import BuildEntry, CachePolicy, EndpointEntry, KeyEntry, RouteTable, SlotEntry
 
 KEY = generate()
+KEY_ENTRY = KeyEntry(id=KEY.id, secret_digest=secret_digest(KEY.secret), name="bench", scopes=("predict",))
 HEADERS = {"Authorization": f"Bearer {text_of(KEY)}", "Content-Type": "application/json"}
 DURABLE, UNLOGGED = "-durable", "-unlogged"
 CACHED = "-cached"
@@ -61,12 +63,24 @@ def home(folder: Path) -> Iterator[Home]:
 def publish(place: Home, models: Sequence[BenchModel], policy: str) -> None:
     """Store the builds, and publish their table."""
     for model in models:
-        path = artifact_path(place.folder / "artifacts", digest_of(model.onnx))
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(model.onnx)
-    document = route_table.encode(table_of(models, policy))
-    with psycopg.connect(place.url, autocommit=True) as connection:
-        connection.execute("INSERT INTO serving_publishedtable (document, published_at) VALUES (%s, now())", [document])
+        store(place, model.onnx, model.name, 1, model.signature)
+    publish_table(place, table_of(models, policy))
+
+
+def store(place: Home, content: bytes, model: str, version: int, signature: Signature) -> BuildEntry:
+    """Put a build where the artifact store would, and give its entry."""
+    digest = digest_of(content)
+    path = artifact_path(place.folder / "artifacts", digest)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content)
+    return BuildEntry(digest=digest, kind="onnx", size_bytes=len(content), model=model, version=version, signature=signature)
+
+
+def publish_table(place: Home, table: RouteTable) -> None:
+    """Publish as the console does: a new row and a hint."""
+    with psycopg.connect(place.url) as connection:
+        connection.execute("INSERT INTO serving_publishedtable (document, published_at) VALUES (%s, now())", [route_table.encode(table)])
+        connection.execute(f"NOTIFY {route_table.CHANNEL}")
 
 
 def table_of(models: Sequence[BenchModel], policy: str) -> RouteTable:
@@ -81,8 +95,7 @@ def table_of(models: Sequence[BenchModel], policy: str) -> RouteTable:
             endpoints.append(EndpointEntry(id=name, name=name, revision=1, slots=(slot,), log_policy=log_policy))
         name = model.name + CACHED
         endpoints.append(EndpointEntry(id=name, name=name, revision=1, slots=(slot,), log_policy=policy, cache=CachePolicy(ttl_s=3600)))
-    key = KeyEntry(id=KEY.id, secret_digest=secret_digest(KEY.secret), name="bench", scopes=("predict",))
-    return RouteTable(revision=1, published_at=time.time(), endpoints=tuple(endpoints), builds=tuple(builds), keys=(key,))
+    return RouteTable(revision=1, published_at=time.time(), endpoints=tuple(endpoints), builds=tuple(builds), keys=(KEY_ENTRY,))
 
 
 def tensor_json(model: BenchModel) -> bytes:

@@ -113,12 +113,23 @@ def tone(word: str) -> str:
     return _TONES.get(str(word).lower(), "")
 
 
-@register.filter
-def level(cell: DriftCell | None) -> str:
+def _level(cell: DriftCell | None) -> str:
     """Give the class of a cell of a heat map. Its verdict decides, never the bare PSI: the same shift is chance in few rows and drift in many."""
     if cell is None:
         return "none"
     return "few" if cell.psi is None else _LEVELS.get(cell.verdict, "l0")
+
+
+@register.simple_tag
+def heat_cell(cell: DriftCell | None, *, old: bool) -> SafeString:
+    """Draw a cell of a heat map; ``old`` ones are left out on a narrow screen. A tag, since a page has a thousand of them."""
+    css = f"{_level(cell)} old" if old else _level(cell)
+    if cell is None:
+        return format_html('<td class="{}"><span class="sr">no data</span></td>', css)
+    title = f"{cell.start_at:%-d %b %H:%M} UTC: {cell.text}"
+    if cell.psi is None:
+        return format_html('<td class="{}" title="{}"><span class="sr">too few rows</span></td>', css, title)
+    return format_html('<td class="{}" title="{}"><span>{}</span></td>', css, title, f"{cell.psi:.2f}")
 
 
 @register.simple_tag

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections import defaultdict
 from datetime import datetime, timedelta
 from itertools import pairwise
 
 import numpy as np
+from django.db.models import Q, Subquery
 
 from core.clock import now
 from monitoring import bins, drift, profile, sketch
@@ -19,12 +19,11 @@ from monitoring.queries.grid import Chosen, choose, info_of, row_of
 from monitoring.queries.shapes import Comparison, DataQuality, FeatureDetail, Histogram, QualityRow, ReferenceInfo, Trend
 from monitoring.reference import document_of, reference_for
 from monitoring.rules import rule_of
-from monitoring.windows import end_of, merged, start_of
+from monitoring.windows import end_of, in_bins_of, merged, spanning, start_of
 
 BARS = 18
 MOST_CATEGORIES = 20
 _YOUNG = timedelta(hours=3)
-_RIBBON = {"p5": 0.05, "p25": 0.25, "p50": 0.5, "p75": 0.75, "p95": 0.95}
 _NAMES = {Level.FIVE_MINUTES: "the last 5 minutes", Level.HOUR: "the last hour", Level.DAY: "the last day"}
 
 
@@ -32,7 +31,8 @@ def feature_detail(endpoint: str, feature: str, *, hours: int = 24, version: int
     """Compare one feature with the reference: its newest hour with traffic, and its trend over ``hours`` (at most 168).
 
     ``feature`` is ``age`` or ``in.age`` (``out.label`` for outputs). Raises NoSuchFeature,
-    NoReference. While the version is young the trend is of 5-minute windows. Seven queries.
+    NoReference. While the version is young the trend is of 5-minute windows. Six queries; only the newest
+    hour's profile is read, since one of them holds all features and has hundreds of kilobytes.
     """
     at, rule = now(), rule_of(endpoint)
     chosen = choose(endpoint, version, rule, at)
@@ -42,15 +42,11 @@ def feature_detail(endpoint: str, feature: str, *, hours: int = 24, version: int
     document = document_of(reference)
     key = key_of(feature, document)
     since = start_of(at, Level.HOUR) - timedelta(hours=min(max(1, hours), 168) - 1)
-    windows = _windows(endpoint, chosen, reference, since)
-    newest = max(windows, default=None)
-    current = windows[newest].features.get(key) if newest else None
-    level, shown = Level.HOUR, windows
-    if windows and at - min(windows) < _YOUNG:
-        level, shown = Level.FIVE_MINUTES, _windows(endpoint, chosen, reference, since, Level.FIVE_MINUTES)
-    results = _results(endpoint, chosen, key, since, level)
+    newest, profiled = _newest_hour(endpoint, chosen, reference, since)
+    results = _results(endpoint, chosen, key, since, at)
     wanted = document.features[key]
     info = info_of(reference)
+    current = profiled.features.get(key)
     if info is None or current is None:
         current = FeatureProfile(kind=wanted.bins.kind)
     return FeatureDetail(
@@ -63,7 +59,7 @@ def feature_detail(endpoint: str, feature: str, *, hours: int = 24, version: int
         window_at=newest,
         window_level=Level.HOUR,
         histogram=histogram(wanted, current),
-        trend=_trend(wanted, shown, [one for one in results if one.level == level], reference.rows, rule.minimum_psi, int(level)),
+        trend=_trend(wanted, results, at, rows=reference.rows, minimum_psi=rule.minimum_psi),
         shares=_shares(wanted, current),
         quantiles=_quantiles(wanted.profile, current),
         categories=_categories(wanted.profile, current),
@@ -78,17 +74,19 @@ def key_of(feature: str, document: ReferenceDocument) -> str:
     return found
 
 
-def _windows(endpoint: str, chosen: Chosen, reference: Reference, since: datetime, level: Level = Level.HOUR) -> dict[datetime, Profile]:
-    rows: dict[datetime, list[WindowProfile]] = defaultdict(list)
-    found = WindowProfile.objects.filter(endpoint=endpoint, model=chosen.model, version=chosen.version, level=level, start_at__gte=since)
-    for row in found.order_by("start_at"):
-        rows[row.start_at].append(row)
-    return {start: merged(slots, reference) for start, slots in rows.items()}
+def _newest_hour(endpoint: str, chosen: Chosen, reference: Reference, since: datetime) -> tuple[datetime | None, Profile]:
+    """Give the newest hour with traffic and its profile."""
+    hours = WindowProfile.objects.filter(endpoint=endpoint, model=chosen.model, version=chosen.version, level=Level.HOUR, start_at__gte=since)
+    rows = list(hours.filter(start_at=Subquery(hours.order_by("-start_at").values("start_at")[:1])))
+    return (rows[0].start_at if rows else None), merged(rows, reference)
 
 
-def _results(endpoint: str, chosen: Chosen, key: str, since: datetime, level: Level) -> list[DriftResult]:
-    levels = {Level.HOUR, level, Level(chosen.level or Level.HOUR)}
-    found = DriftResult.objects.filter(endpoint=endpoint, model=chosen.model, version=chosen.version, feature=key, level__in=levels, start_at__gte=since)
+def _results(endpoint: str, chosen: Chosen, key: str, since: datetime, at: datetime) -> list[DriftResult]:
+    """Give the hours, what is judged now, and the windows of 5 minutes that a young version has."""
+    wanted = Q(level=Level.HOUR, start_at__gte=since) | Q(level=Level.FIVE_MINUTES, start_at__gte=max(since, at - _YOUNG))
+    if chosen.level and chosen.starts:
+        wanted |= Q(level=chosen.level, start_at=chosen.starts[0])
+    found = DriftResult.objects.filter(wanted, endpoint=endpoint, model=chosen.model, version=chosen.version, feature=key)
     return list(found.order_by("start_at"))
 
 
@@ -148,24 +146,21 @@ def _number(value: float) -> str:
     return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
 
 
-def _trend(reference: FeatureReference, windows: dict[datetime, Profile], results: list[DriftResult], rows: int, minimum_psi: float, step_s: int) -> Trend:
-    """``results`` are of windows as long as those of ``windows``: ``step_s``."""
-    by_start = {one.start_at: one for one in results}
-    starts = tuple(sorted({*windows, *by_start}))
-    profiles = [windows[start].features.get(reference.key) if start in windows else None for start in starts]
-    judged = [by_start[start] if start in by_start and by_start[start].verdict != Verdict.TOO_FEW else None for start in starts]
-    quantiles: dict[str, tuple[float | None, ...]] = {}
-    if reference.bins.kind == "number":
-        found = [sketch.quantiles(one.sketch if one else b"", tuple(_RIBBON.values())) for one in profiles]
-        quantiles = {name: tuple(row[place] for row in found) for place, name in enumerate(_RIBBON)}
+def _trend(reference: FeatureReference, results: list[DriftResult], at: datetime, *, rows: int, minimum_psi: float) -> Trend:
+    hours = [one for one in results if one.level == Level.HOUR]
+    is_young = bool(hours) and at - hours[0].start_at < _YOUNG
+    level = Level.FIVE_MINUTES if is_young else Level.HOUR
+    windows = [one for one in results if one.level == level]
+    judged = [None if one.verdict == Verdict.TOO_FEW else one for one in windows]
+    ribbon = {name: tuple(one.quantiles[place] if one.quantiles else None for one in windows) for place, name in enumerate(sketch.RIBBON)}
     return Trend(
-        step_s=step_s,
-        t=starts,
+        step_s=int(level),
+        t=tuple(one.start_at for one in windows),
         psi=tuple(one.psi if one else None for one in judged),
         limit=tuple(drift.psi_limit(one.threshold or 0.0, one.n, rows, minimum_psi) if one else None for one in judged),
-        n=tuple(one.n if one else 0 for one in profiles),
-        missing=tuple(one.nulls / one.n if one and one.n else None for one in profiles),
-        quantiles=quantiles,
+        n=tuple(one.n for one in windows),
+        missing=tuple(one.missing for one in windows),
+        quantiles=ribbon if reference.bins.kind == "number" else {},
     )
 
 
@@ -189,8 +184,8 @@ def _share(count: int, n: int) -> float | None:
 def _quantiles(reference: FeatureProfile, current: FeatureProfile) -> tuple[Comparison, ...]:
     if reference.kind != "number":
         return ()
-    shares = tuple(_RIBBON.values())
-    middle = zip(_RIBBON, sketch.quantiles(reference.sketch, shares), sketch.quantiles(current.sketch, shares), strict=True)
+    shares = tuple(sketch.RIBBON.values())
+    middle = zip(sketch.RIBBON, sketch.quantiles(reference.sketch, shares), sketch.quantiles(current.sketch, shares), strict=True)
     return (
         Comparison("minimum", reference.minimum, current.minimum),
         *(Comparison(name, left, right) for name, left, right in middle),
@@ -226,10 +221,10 @@ def data_quality(endpoint: str, hours: int = 24, *, version: int | None = None) 
     reference = reference_for(endpoint, chosen.model, chosen.version) if chosen else None
     if chosen is None or reference is None:
         return DataQuality(endpoint, chosen.version if chosen else None, hours, 0, ())
-    windows = _windows(endpoint, chosen, reference, start_of(at, Level.HOUR) - timedelta(hours=hours - 1))
+    windows = WindowProfile.objects.filter(spanning(start_of(at, Level.HOUR) - timedelta(hours=hours - 1), at))
     total = Profile()
-    for window in windows.values():
-        total = profile.merge(total, window)
+    for row in windows.filter(endpoint=endpoint, model=chosen.model, version=chosen.version):
+        total = profile.merge(total, profile.unsketched(in_bins_of(row, reference)))
     features = document_of(reference).features
     rows = [_quality(features[key], found) for key, found in total.features.items() if key in features and key.startswith("in.") and found.n]
     ordered = sorted(rows, key=lambda row: -(abs(row.missing - row.reference_missing) + row.infinite + row.below + row.above + row.unseen))

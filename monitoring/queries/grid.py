@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Collection
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from functools import reduce
 from operator import or_
+from typing import NamedTuple
 
 from django.db.models import Q
+from django.db.models.functions import Extract
 
 from core.clock import now
 from monitoring import drift
@@ -43,6 +45,21 @@ class Chosen:
     starts: tuple[datetime, ...]
     window_n: int
     newest: datetime | None
+
+
+class Result(NamedTuple):
+    """A verdict, as far as a page needs it. Of a week there are thousands, and objects of the table's class would cost most of the page."""
+
+    start_at: datetime
+    feature: str
+    level: int
+    n: int
+    psi: float | None
+    ks: float | None
+    statistic: float | None
+    threshold: float | None
+    calibrated: bool
+    verdict: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,19 +169,21 @@ def choose(
     return Chosen(key[0], key[1], tuple(sorted({number for _, number in keys}, reverse=True)), level, tuple(starts), size, newest)
 
 
-def _results(endpoint: str, chosen: Chosen, since: datetime, level: Level) -> list[DriftResult]:
+def _results(endpoint: str, chosen: Chosen, since: datetime, level: Level) -> list[Result]:
     """Give the windows of the grid and the newest judged ones, in one query."""
     wanted = Q(level=level, start_at__gte=since)
     if chosen.level and chosen.starts:
         wanted |= Q(level=chosen.level, start_at=chosen.starts[0])
-    return list(DriftResult.objects.filter(wanted, endpoint=endpoint, model=chosen.model, version=chosen.version))
+    found = DriftResult.objects.filter(wanted, endpoint=endpoint, model=chosen.model, version=chosen.version)
+    seconds = Extract("start_at", "epoch")  # as a number it is read in a third of the time
+    return [Result(datetime.fromtimestamp(float(start), UTC), *rest) for start, *rest in found.values_list(seconds, *Result._fields[1:])]
 
 
 def _rows(
-    chosen: Chosen, results: list[DriftResult], document: ReferenceDocument | None, rule: Rule, starts: tuple[datetime, ...], level: Level
+    chosen: Chosen, results: list[Result], document: ReferenceDocument | None, rule: Rule, starts: tuple[datetime, ...], level: Level
 ) -> tuple[DriftRow, ...]:
-    cells: dict[str, dict[datetime, DriftResult]] = defaultdict(dict)
-    current: dict[str, DriftResult] = {}
+    cells: dict[str, dict[datetime, Result]] = defaultdict(dict)
+    current: dict[str, Result] = {}
     for result in results:
         if result.level == level:
             cells[result.feature][result.start_at] = result
@@ -175,26 +194,26 @@ def _rows(
     return tuple(sorted(rows, key=_worst_first))
 
 
-def _newest(cells: dict[datetime, DriftResult]) -> DriftResult | None:
+def _newest(cells: dict[datetime, Result]) -> Result | None:
     return cells[max(cells)] if cells else None
 
 
-def _cells(found: dict[datetime, DriftResult], starts: tuple[datetime, ...], rule: Rule) -> tuple[DriftCell | None, ...]:
+def _cells(found: dict[datetime, Result], starts: tuple[datetime, ...], rule: Rule) -> tuple[DriftCell | None, ...]:
     return tuple(_cell(found[start], rule) if start in found else None for start in starts)
 
 
-def _cell(result: DriftResult, rule: Rule) -> DriftCell:
+def _cell(result: Result, rule: Rule) -> DriftCell:
     too_few = result.verdict == Verdict.TOO_FEW
     return DriftCell(result.start_at, result.n, None if too_few else result.psi, result.verdict, _result_text(result, rule))
 
 
-def _result_text(result: DriftResult, rule: Rule) -> str:
+def _result_text(result: Result | DriftResult, rule: Rule) -> str:
     if result.verdict == Verdict.TOO_FEW:
         return f"{result.n:,} of {rule.minimum_rows:,} rows"
     return f"PSI {result.psi or 0:.2f}, {result.n:,} rows"
 
 
-def row_of(key: str, result: DriftResult | None, document: ReferenceDocument | None, rule: Rule, cells: tuple[DriftCell | None, ...] = ()) -> DriftRow:
+def row_of(key: str, result: Result | DriftResult | None, document: ReferenceDocument | None, rule: Rule, cells: tuple[DriftCell | None, ...] = ()) -> DriftRow:
     """Make a feature's row from its newest judged window, or say that there is none."""
     feature = document.features.get(key) if document else None
     judged = result is not None and result.verdict != Verdict.TOO_FEW
@@ -218,7 +237,7 @@ def row_of(key: str, result: DriftResult | None, document: ReferenceDocument | N
     )
 
 
-def _limit(result: DriftResult, reference: FeatureReference, rule: Rule) -> float:
+def _limit(result: Result | DriftResult, reference: FeatureReference, rule: Rule) -> float:
     """Give the PSI at which the window would alarm."""
     return drift.psi_limit(result.threshold or 0.0, result.n, reference.profile.n, rule.minimum_psi)
 

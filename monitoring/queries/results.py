@@ -5,9 +5,13 @@ from __future__ import annotations
 from collections import defaultdict
 from datetime import datetime, timedelta
 
+import msgspec
+from django.db.models import TextField
+from django.db.models.functions import Cast
+
 from core.clock import now
 from monitoring import performance
-from monitoring.measure_performance import BASELINE_WINDOWS, baseline_of, counters_of, is_mature, pooled, rows_predicted
+from monitoring.measure_performance import baseline_of, is_mature, rows_predicted
 from monitoring.models import LENGTH, Level, PerformanceWindow, Rule
 from monitoring.performance import Counters
 from monitoring.queries.shapes import Mark, PerformanceLine, PerformanceSeries, PerformanceSummary
@@ -20,6 +24,7 @@ _LONGEST_FINE = 6
 _YOUNG = timedelta(hours=3)
 _LONGEST_HOURLY = 24 * 14
 _Key = tuple[str, int]
+_decode = msgspec.json.Decoder(Counters).decode
 
 
 def marks_of(endpoint: str, since: datetime, until: datetime | None = None) -> tuple[Mark, ...]:
@@ -49,10 +54,12 @@ def performance_series(endpoint: str, hours: int = 24) -> PerformanceSeries:
     return PerformanceSeries(endpoint, metric, starts, int(LENGTH[level].total_seconds()), lines, marks_of(endpoint, since))
 
 
-def _windows(endpoint: str, level: int, since: datetime) -> dict[_Key, dict[datetime, PerformanceWindow]]:
-    found: dict[_Key, dict[datetime, PerformanceWindow]] = defaultdict(dict)
-    for window in PerformanceWindow.objects.filter(endpoint=endpoint, level=level, start_at__gte=since, n__gt=0).order_by("start_at"):
-        found[window.model, window.version][window.start_at] = window
+def _windows(endpoint: str, level: int, since: datetime) -> dict[_Key, dict[datetime, Counters]]:
+    """Give the windows with outcomes, oldest first. Decoded from the text: of a week there are hundreds, with two hundred bins each way."""
+    found: dict[_Key, dict[datetime, Counters]] = defaultdict(dict)
+    rows = PerformanceWindow.objects.filter(endpoint=endpoint, level=level, start_at__gte=since, n__gt=0).order_by("start_at")
+    for model, version, start, text in rows.values_list("model", "version", "start_at", Cast("counters", TextField())):
+        found[model, version][start] = _decode(text)
     return found
 
 
@@ -61,14 +68,14 @@ def _versions(keys: set[_Key]) -> dict[_Key, Version]:
     return {(row.model.name, row.number): row for row in rows}
 
 
-def _metric(windows: dict[_Key, dict[datetime, PerformanceWindow]]) -> str:
+def _metric(windows: dict[_Key, dict[datetime, Counters]]) -> str:
     newest = max((start, key) for key, one in windows.items() for start in one) if windows else None
-    return performance.headline(counters_of(windows[newest[1]][newest[0]].counters))[0] if newest else "accuracy"
+    return performance.headline(windows[newest[1]][newest[0]])[0] if newest else "accuracy"
 
 
 def _line(
     key: _Key,
-    windows: dict[datetime, PerformanceWindow],
+    windows: dict[datetime, Counters],
     starts: tuple[datetime, ...],
     predicted: dict[tuple[str, int, datetime], int],
     *,
@@ -76,11 +83,11 @@ def _line(
     version: Version | None,
     metric: str,
 ) -> PerformanceLine:
-    counters = [counters_of(windows[start].counters) if start in windows else None for start in starts]
+    counters = [windows.get(start) for start in starts]
     rows = [predicted.get((*key, start), 0) for start in starts]
     bounds = [performance.interval(made) if made else None for made in counters]
     sizes = [made.n if made else 0 for made in counters]
-    mature = [window for window in windows.values() if is_mature(window.n, predicted.get((*key, window.start_at), 0), rule)]
+    grown = [made for start, made in windows.items() if is_mature(made.n, predicted.get((*key, start), 0), rule)]
     return PerformanceLine(
         version=key[1],
         value=tuple(performance.headline(made)[1] if made else None for made in counters),
@@ -89,7 +96,7 @@ def _line(
         mature=tuple(is_mature(size, row, rule) for size, row in zip(sizes, rows, strict=True)),
         n=tuple(sizes),
         coverage=tuple(_coverage(size, row) for size, row in zip(sizes, rows, strict=True)),
-        baseline=baseline_of(metric, version, mature[:BASELINE_WINDOWS])[0],
+        baseline=baseline_of(metric, version, grown)[0],
     )
 
 
@@ -112,10 +119,8 @@ def performance_summary(endpoint: str, hours: int = 24, *, rule: Rule | None = N
     return tuple(_summary(endpoint, key, windows.get(key, {}), predicted[key], rule=rule, version=versions.get(key)) for key in keys)
 
 
-def _summary(
-    endpoint: str, key: _Key, windows: dict[datetime, PerformanceWindow], predicted: int, *, rule: Rule, version: Version | None
-) -> PerformanceSummary:
-    made = pooled(windows.values())
+def _summary(endpoint: str, key: _Key, windows: dict[datetime, Counters], predicted: int, *, rule: Rule, version: Version | None) -> PerformanceSummary:
+    made = performance.total(windows.values())
     metric, value = performance.headline(made)
     mature = is_mature(made.n, predicted, rule)
     baseline, source = baseline_of(metric, version, [window for window in windows.values() if window.n >= rule.minimum_outcomes])

@@ -19,7 +19,7 @@ from typing import NamedTuple
 
 from serving.dataplane.builds import Build, State
 from serving.dataplane.crashes import CrashWatch
-from serving.dataplane.store import HEAVY_BYTES, BuildStore
+from serving.dataplane.store import PREPARED_FROM_BYTES, BuildStore
 from serving.runtimes.onnx import LoadFailed, OnnxBuild, RunFailed
 from serving.table import BuildEntry
 
@@ -150,6 +150,7 @@ class BuildMemory:
                 self._take(build, orders)
             except Exception:  # the thread's edge
                 logger.exception("Loading a build failed.")
+            del build  # while this thread waits it must not keep in memory what nothing else has any more
 
     def _take(self, build: Build, orders: Orders) -> None:
         with self._settled:
@@ -197,7 +198,7 @@ class BuildMemory:
             logger.exception("%s version %d cannot be served.", entry.model, entry.version)
             self._fail(build, f"Loading it failed: {type(error).__name__}: {error}")
         else:
-            if entry.size_bytes >= HEAVY_BYTES:
+            if entry.size_bytes >= PREPARED_FROM_BYTES:
                 self._free([])
             logger.info("%s version %d was loaded in %.2f s.", entry.model, entry.version, time.monotonic() - began)
             self._have(build, runtime, _resident_bytes() - before)
@@ -269,7 +270,7 @@ def _size(build: Build) -> int:
 def _plausible(grown_bytes: int, file_bytes: int) -> int:
     """Bound what the process has grown by while it loaded: other threads, and the first build of all, make it grow too.
 
-    A forest takes about five times its file.
+    A forest that is not prepared takes about five times its file.
     """
     return max(file_bytes, min(grown_bytes, 8 * file_bytes + _LEAST_BYTES))
 

@@ -7,6 +7,8 @@ import fcntl
 import logging
 import os
 import shutil
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,13 +16,17 @@ from pathlib import Path
 import msgspec
 
 from core.digests import artifact_path, digest_of_file
-from serving.runtimes.onnx import Facts, LoadFailed, OnnxBuild
+from core.environment import ROOT
+from serving.runtimes.onnx import RUNTIME, Facts, LoadFailed, OnnxBuild, write_prepared
+from serving.runtimes.prepare import holds_trees
 from serving.table import BuildEntry
 
 logger = logging.getLogger(__name__)
 
 HEAVY_BYTES = 8 * 2**20
 """One process of the machine at a time loads a build of this size or more: it takes seconds of a core."""
+PREPARED_FROM_BYTES = 2**20
+"""Tree ensembles of this size or more are loaded from a prepared form."""
 _CRASHES = 2
 _AT_ONCE_S = 1.0
 """Markers closer together than this are one crash: processes that were ended together, say by a power cut."""
@@ -31,13 +37,19 @@ _decode_facts = msgspec.json.Decoder(Facts).decode
 
 
 class BuildStore:
-    """Folders under ``folder``: ``builds`` (copies), ``facts`` (measurements), ``loading`` (who is loading what)."""
+    """Folders under ``folder``: ``builds`` (copies), ``prepared`` (what loads into less memory, by the version of ONNX Runtime),
+    ``facts`` (measurements), ``loading`` (who is loading what).
+    """
 
     def __init__(self, folder: Path, artifacts: Path) -> None:
         self._artifacts = artifacts
         self._copies, self._facts, self._markers = folder / "builds", folder / "facts", folder / "loading"
-        for each in (self._copies, self._facts, self._markers):
+        self._prepared = folder / "prepared" / RUNTIME
+        for each in (self._copies, self._prepared, self._facts, self._markers):
             each.mkdir(parents=True, exist_ok=True)
+        for other in self._prepared.parent.iterdir():
+            if other != self._prepared:
+                shutil.rmtree(other, ignore_errors=True)
         self._turn = folder / "loading.lock"
 
     def load(self, entry: BuildEntry) -> OnnxBuild:
@@ -50,10 +62,31 @@ class BuildStore:
             marker = self._markers / f"{entry.digest}.{os.getpid()}"
             marker.touch()
             try:
-                # What another process has measured meanwhile need not be measured again.
-                return OnnxBuild(file, entry.signature, self.facts(entry.digest))
+                return self._loaded(entry, file)
             finally:
                 marker.unlink(missing_ok=True)
+
+    def _loaded(self, entry: BuildEntry, file: Path) -> OnnxBuild:
+        facts = self.facts(entry.digest)  # what another process has measured meanwhile need not be measured again
+        if entry.size_bytes >= PREPARED_FROM_BYTES and holds_trees(file):
+            try:
+                return OnnxBuild(self._prepare(entry, file), entry.signature, facts)
+            except (LoadFailed, OSError, subprocess.SubprocessError) as error:
+                logger.warning("%s version %d is loaded as it is, into more memory: %s", entry.model, entry.version, error)
+        return OnnxBuild(file, entry.signature, facts)
+
+    def _prepare(self, entry: BuildEntry, file: Path) -> Path:
+        """Give the prepared form, made if it is not there. Its name has its own digest."""
+        for path in self._prepared.glob(f"{entry.digest}.*.ort"):
+            if path.name == f"{entry.digest}.{digest_of_file(path)}.ort":
+                return path
+            path.unlink(missing_ok=True)
+        partial = self._prepared / f"{entry.digest}.{os.getpid()}"
+        if entry.size_bytes < HEAVY_BYTES:
+            write_prepared(file, partial)
+        else:
+            subprocess.run([sys.executable, "-m", "serving.runtimes.prepare", file, partial], check=True, cwd=ROOT)
+        return partial.rename(self._prepared / f"{entry.digest}.{digest_of_file(partial)}.ort")
 
     def facts(self, digest: str) -> Facts | None:
         """Give what was measured of a build on this machine, by this version of ONNX Runtime."""
@@ -128,9 +161,9 @@ class BuildStore:
             marker.unlink(missing_ok=True)
 
     def forget_all_but(self, digests: set[str]) -> None:
-        """Clear away copies and facts of other builds, but for the young: they are left to the next table."""
+        """Clear away what is kept of other builds, but for the young: they are left to the next table."""
         until = time.time() - _YOUNG_S
-        for folder in (self._copies, self._facts):
+        for folder in (self._copies, self._prepared, self._facts):
             for path in folder.iterdir():
                 if path.name.partition(".")[0] in digests:
                     continue

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -28,6 +29,7 @@ _MOST_ROWS_READ = 10_000
 _NEAR = timedelta(milliseconds=50)
 _MOST_CANDIDATES = 64
 _TRIES = 4
+_AT_ONCE = 4
 _META = ("id", "endpoint", "slot", "model", "version", "build_digest", "table_revision", "rows", "first_at", "last_at")
 _LAST_ID, _LAST_ROW = UUID(int=2**128 - 1), 2**31 - 1
 
@@ -110,11 +112,10 @@ def predictions_page(endpoint: str, *, filters: PredictionFilters | None = None,
     for _ in range(_TRIES):
         metas = list(_segments(endpoint, wanted, after).values(*_META)[: _MOST_SEGMENTS + 1])
         count = _enough(metas, wanted, after, limit)
-        blobs = dict(PredictionSegment.objects.filter(id__in=[meta["id"] for meta in metas[:count]]).values_list("id", "columns"))
-        if len(blobs) == count:  # else some were compacted, or deleted, between the two queries
+        horizon = metas[count]["last_at"] if count < len(metas) else None
+        found, whole = _newest_rows(metas[:count], wanted, after, horizon, limit + 1)
+        if whole:  # else some were compacted, or deleted, between the two queries
             break
-    horizon = metas[count]["last_at"] if count < len(metas) else None
-    found = _newest_rows([(meta, blobs[meta["id"]]) for meta in metas[:count] if meta["id"] in blobs], wanted, after, horizon, limit + 1)
     if len(found) > limit:
         return PredictionsPage([each for _, each in found[:limit]], found[limit - 1][0].text)
     results = [each for _, each in found]
@@ -132,7 +133,7 @@ def prediction(identifier: UUID, endpoint: str | None = None) -> PredictionDetai
     around = PredictionSegment.objects.filter(last_at__gte=moment - _NEAR, last_at__lt=moment + LONGEST, first_at__lte=moment + _NEAR)
     if endpoint is not None:
         around = around.filter(endpoint=endpoint)
-    for meta in around.order_by("last_at", "id").values(*_META, "columns")[:_MOST_CANDIDATES].iterator(chunk_size=4):
+    for meta in around.order_by("last_at", "id").values(*_META, "columns")[:_MOST_CANDIDATES].iterator(chunk_size=_AT_ONCE):
         table = decode(meta["columns"])
         mine = table.filter(pc.equal(table["prediction_id"], pa.scalar(identifier.bytes, pa.binary(16))))
         if mine.num_rows:
@@ -201,19 +202,39 @@ def _enough(metas: list[dict[str, Any]], wanted: PredictionFilters, after: _Curs
     return min(len(metas), _MOST_SEGMENTS)
 
 
+_Found = tuple[_Cursor, dict[str, Any], dict[str, Any]]
+
+
 def _newest_rows(
-    read: list[tuple[dict[str, Any], bytes | memoryview]], wanted: PredictionFilters, after: _Cursor | None, horizon: datetime | None, limit: int
-) -> list[tuple[_Cursor, Prediction]]:
-    """Give the newest matching rows of the segments that come after the cursor and above the horizon."""
-    found: list[tuple[_Cursor, dict[str, Any], dict[str, Any]]] = []
-    for meta, blob in read:
-        table = _within(decode(blob), wanted, after, horizon)
-        for values in _newest(table, after, limit).to_pylist():
-            key = _Cursor(values["received_at"].astimezone(UTC), UUID(bytes=values["prediction_id"]), values["row"])
-            if after is None or key < after:
-                found.append((key, meta, values))
-    found.sort(key=lambda each: each[0], reverse=True)
-    return [(key, _prediction(meta, values)) for key, meta, values in found[:limit]]
+    metas: list[dict[str, Any]], wanted: PredictionFilters, after: _Cursor | None, horizon: datetime | None, limit: int
+) -> tuple[list[tuple[_Cursor, Prediction]], bool]:
+    """Give the newest matching rows of the segments that come after the cursor and above the horizon, and whether no segment was gone.
+
+    Ends with the first segment after which all others are older than what was found.
+    """
+    places = {meta["id"]: place for place, meta in enumerate(metas)}
+    segments = PredictionSegment.objects.filter(id__in=list(places)).order_by("-last_at", "-id").values_list("id", "columns")
+    found: list[_Found] = []
+    expected = 0
+    whole = True
+    for identifier, blob in segments.iterator(chunk_size=_AT_ONCE):
+        place = places[identifier]
+        whole = whole and place == expected
+        expected = place + 1
+        table = _newest(_within(decode(blob), wanted, after, horizon), after, limit)
+        found = sorted([*found, *_after(table, metas[place], after)], key=lambda each: each[0], reverse=True)[:limit]
+        if len(found) == limit and expected < len(metas) and metas[expected]["last_at"] < found[-1][0].at:
+            break
+    else:
+        whole = whole and expected == len(metas)
+    return [(key, _prediction(meta, values)) for key, meta, values in found], whole
+
+
+def _after(table: pa.Table, meta: dict[str, Any], after: _Cursor | None) -> Iterator[_Found]:
+    for values in table.to_pylist():
+        key = _Cursor(values["received_at"].astimezone(UTC), UUID(bytes=values["prediction_id"]), values["row"])
+        if after is None or key < after:
+            yield key, meta, values
 
 
 def _newest(table: pa.Table, after: _Cursor | None, limit: int) -> pa.Table:

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from core.errors import SignalboxError
 from registry.signature import Kind, Layout, Signature, Tensor
 
+RUNTIME: str = ort.__version__
 Array = NDArray[Any]
 Feed = dict[str, Array]
 
@@ -73,11 +74,11 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     row_us: float
     max_batch: int
     memory_bytes: int = 0
-    runtime: str = ort.__version__
+    runtime: str = RUNTIME
 
     @property
     def is_current(self) -> bool:
-        return bool(self.runtime == ort.__version__)
+        return self.runtime == RUNTIME
 
 
 class OnnxBuild:
@@ -91,7 +92,7 @@ class OnnxBuild:
         self.signature = signature
         self.mark = 0
         """What a process writes down while it runs this build, to be blamed if it dies."""
-        self._session = _session(content)
+        self._session = _session(content, _options())
         self.inputs = {node.name: _NUMPY_OF_ORT.get(node.type) for node in self._session.get_inputs()}
         self.outputs = [node.name for node in self._session.get_outputs()]
         self._check_names()
@@ -181,11 +182,26 @@ class OnnxBuild:
         return min(times) * 1e6
 
 
-def _session(content: bytes | Path) -> ort.InferenceSession:
+def write_prepared(source: Path, target: Path) -> None:
+    """Write ``source`` in ONNX Runtime's own format; raises LoadFailed."""
+    options = _options()
+    options.optimized_model_filepath = str(target)
+    options.add_session_config_entry("session.save_model_format", "ORT")
+    # No further: what comes after this is for the very processor, and would be wrong on another.
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
+    _session(source, options)
+
+
+def _options() -> ort.SessionOptions:
+    """Give those of every session: one thread, and no warnings."""
     options = ort.SessionOptions()
     options.intra_op_num_threads = 1
     options.inter_op_num_threads = 1
     options.log_severity_level = 3
+    return options
+
+
+def _session(content: bytes | Path, options: ort.SessionOptions) -> ort.InferenceSession:
     try:
         return ort.InferenceSession(content, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # as in run

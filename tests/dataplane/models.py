@@ -83,6 +83,40 @@ def large(artifacts: Path, *, version: int = 1, megabytes: int = 10) -> BuildEnt
     return _entry(artifacts, content, signature, "large", version)
 
 
+def forest(artifacts: Path, *, version: int = 1, megabytes: int = 2) -> BuildEntry:
+    """Equal trees of one split: ``prediction = version`` where ``a`` is at most 0.5, else 0."""
+    trees = megabytes * 2**20 // 120
+    ensemble = helper.make_node(
+        "TreeEnsembleRegressor",
+        ["input"],
+        ["prediction"],
+        domain="ai.onnx.ml",
+        n_targets=1,
+        nodes_treeids=np.repeat(np.arange(trees), 3).tolist(),
+        nodes_nodeids=[0, 1, 2] * trees,
+        nodes_modes=["BRANCH_LEQ", "LEAF", "LEAF"] * trees,
+        nodes_featureids=[0, 0, 0] * trees,
+        nodes_values=[0.5, 0.0, 0.0] * trees,
+        nodes_truenodeids=[1, 0, 0] * trees,
+        nodes_falsenodeids=[2, 0, 0] * trees,
+        nodes_hitrates=[1.0, 1.0, 1.0] * trees,
+        target_treeids=np.repeat(np.arange(trees), 2).tolist(),
+        target_nodeids=[1, 2] * trees,
+        target_ids=[0, 0] * trees,
+        target_weights=[version / trees, 0.0] * trees,
+    )
+    inputs, outputs = [helper.make_tensor_value_info("input", _FLOAT, [None, 1])], [helper.make_tensor_value_info("prediction", _FLOAT, [None, 1])]
+    opsets = [helper.make_opsetid("", 18), helper.make_opsetid("ai.onnx.ml", 3)]
+    content = helper.make_model(helper.make_graph([ensemble], "forest", inputs, outputs), opset_imports=opsets, ir_version=9).SerializeToString()
+    signature = Signature(
+        layout=Layout.MATRIX,
+        features=(Feature(name="a", kind=Kind.NUMBER),),
+        inputs=(Tensor("input", "FP32", (-1, 1)),),
+        outputs=(Tensor("prediction", "FP32", (-1, 1)),),
+    )
+    return _entry(artifacts, content, signature, "forest", version)
+
+
 def classifier(artifacts: Path, *, version: int = 1) -> BuildEntry:
     """A column model: ``age`` (number, may be missing) and ``plan`` (text). Says "yes" with p = .75 where age > 30, else "no" with .75."""
     nodes = [

@@ -371,6 +371,27 @@ def test_what_is_unloaded_is_freed_by_a_thread_that_does_not_give_way(tmp_path: 
         loop.close()
 
 
+def test_nothing_keeps_a_build_in_memory_that_is_in_no_table(tmp_path: Path) -> None:
+    entry = models.regressor(tmp_path / "artifacts")
+    loop = asyncio.new_event_loop()
+    memory = BuildMemory(BuildStore(tmp_path / "dataplane", tmp_path / "artifacts"), CrashWatch(tmp_path / "dataplane"), loop, BUDGET, dict)
+    memory.start()
+    try:
+        memory.hold([entry], {})
+        memory.load(list(memory.builds.values()))
+        memory.wait(list(memory.builds.values()), 10)
+        loop.run_until_complete(asyncio.sleep(0))  # the loop has heard of it, and lets it go
+        runtime = memory.builds[entry.digest].runtime
+        assert runtime is not None
+        kept = weakref.ref(runtime)
+        del runtime
+        memory.hold([], {})
+        wait_for(lambda: kept() is None, "the build to be gone")
+    finally:
+        memory.stop()
+        loop.close()
+
+
 def test_the_budget_is_shared_by_the_processes_and_is_half_of_the_machine_by_default() -> None:
     assert budget_of(1000, 4, part=2) == 250
     assert budget_of(0, 2, part=2) == machine_bytes() // 4

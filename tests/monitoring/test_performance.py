@@ -43,7 +43,7 @@ def test_agrees_with_scikit_learn_on_regression() -> None:
 def test_windows_add_up_and_survive_json() -> None:
     rows, _, _ = _binary(1000)
     whole = performance.count(rows)
-    parts = performance.add(performance.count(rows[:300]), performance.count(rows[300:]))
+    parts = performance.total([performance.count(rows[:300]), performance.count(rows[300:])])
     assert (parts.confusion, parts.positives, parts.negatives, parts.n) == (whole.confusion, whole.positives, whole.negatives, 1000)
     assert parts.log_loss == pytest.approx(whole.log_loss)
     assert counters_of(msgspec.json.decode(msgspec.json.encode(msgspec.to_builtins(whole, str_keys=True)))) == whole

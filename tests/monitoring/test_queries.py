@@ -13,7 +13,7 @@ from core.ids import uuid7
 from monitoring import queries
 from monitoring.errors import NoReference, NoSuchAlert, NoSuchFeature
 from monitoring.evaluate import evaluate_now
-from monitoring.models import Alert
+from monitoring.models import Alert, Level, WindowProfile
 from monitoring.outcomes import OutcomeIn, send_outcomes
 from monitoring.windows import start_of
 from serving.models import Endpoint, LedgerEntry
@@ -93,7 +93,7 @@ def test_too_few_rows_are_said_not_judged(operator: Actor) -> None:
 
 @pytest.mark.usefixtures("drifted")
 def test_a_number_s_page(django_assert_num_queries: Queries) -> None:
-    with django_assert_num_queries(7):
+    with django_assert_num_queries(6):
         page = queries.feature_detail(ENDPOINT, "charges")
     assert page.row.key == "in.charges"
     assert (page.row.limit or 0) < (page.row.psi or 0) < 10 < (page.row.threshold or 0)
@@ -108,7 +108,18 @@ def test_a_number_s_page(django_assert_num_queries: Queries) -> None:
     assert median.reference == pytest.approx(60, abs=2)
     assert set(page.trend.quantiles) == {"p5", "p25", "p50", "p75", "p95"}
     assert sum(page.trend.n) == 3600
+    assert page.trend.quantiles["p50"] == pytest.approx((60, 60, 60, 75, 75, 75), abs=4)
+    assert page.trend.missing == pytest.approx((0, 0, 0, 0.2, 0.2, 0.2))
     assert page.categories == ()
+
+
+@pytest.mark.usefixtures("drifted")
+def test_of_the_profiles_a_feature_s_page_reads_the_newest_hour_s_alone() -> None:
+    newest = queries.feature_detail(ENDPOINT, "charges").window_at
+    assert newest is not None
+    WindowProfile.objects.exclude(start_at=newest, level=Level.HOUR).update(document=b"not to be read")
+    page = queries.feature_detail(ENDPOINT, "charges", hours=168)
+    assert (page.window_at, sum(page.trend.n)) == (newest, 3600)
 
 
 @pytest.mark.usefixtures("drifted")
@@ -136,6 +147,20 @@ def test_data_quality_is_worst_first(django_assert_num_queries: Queries) -> None
     assert found.rows[0].missing == pytest.approx(0.1)
     assert found.rows[0].above > 0
     assert {row.feature for row in found.rows} == {"charges", "noise", "plan"}
+
+
+def test_data_quality_of_a_week_is_of_the_hours_asked_for_and_reads_whole_days_at_once(operator: Actor) -> None:
+    register()
+    hour = start_of(window(0), Level.HOUR)
+    for back in (0, 23, 24, 71, 72, 167, 168):
+        log(people(100 + back, back), hour - timedelta(hours=back))
+    evaluate_now(actor=operator, endpoint=ENDPOINT)
+    logged = {hours: sum(100 + back for back in (0, 23, 24, 71, 72, 167, 168) if back < hours) for hours in (24, 72, 168)}
+    assert {hours: queries.data_quality(ENDPOINT, hours).n for hours in logged} == logged
+    today = start_of(hour, Level.DAY)
+    inside = {"start_at__gte": today - timedelta(days=6), "start_at__lt": today}
+    WindowProfile.objects.filter(level=Level.HOUR, **inside).update(document=b"not to be read")
+    assert queries.data_quality(ENDPOINT, 168).n == logged[168]
 
 
 def _promote(reason: str = "") -> LedgerEntry:

@@ -134,6 +134,15 @@ def test_filters(db):
     assert found(since=BEGIN + timedelta(milliseconds=1), until=BEGIN + timedelta(seconds=1)) == 3
 
 
+def test_a_page_reads_no_segment_that_is_older_than_its_last_row(db):
+    segment(BEGIN, 30, flags=FLAG_OUT_OF_BOUNDS)
+    PredictionSegment.objects.update(columns=b"not to be read")
+    for number in range(1, 4):
+        segment(BEGIN + timedelta(seconds=number), 30, flags=FLAG_OUT_OF_BOUNDS if number > 1 else 0)
+    page = predictions_page(NAME, filters=PredictionFilters(flagged=True))
+    assert (len(page.results), page.results[-1].received_at) == (50, BEGIN + timedelta(seconds=2, milliseconds=10))
+
+
 def test_a_filter_that_finds_little_says_how_far_back_it_looked(db, monkeypatch):
     monkeypatch.setattr("serving.queries.predictions._MOST_ROWS_READ", 10)
     segment(BEGIN, 2, key="rare")

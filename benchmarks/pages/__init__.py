@@ -1,0 +1,1 @@
+"""The benchmark of the pages and of the REST API."""
