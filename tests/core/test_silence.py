@@ -1,6 +1,7 @@
 """No process of ours sends telemetry, whatever the shell says: ONNX Runtime, once loaded, would first write down who it is in the home folder.
 
-It is silent where a variable like ``CI`` says that a build machine runs it, and writes elsewhere with ``XDG_CACHE_HOME``; so nothing of the shell's is passed on.
+It is silent where a variable like ``CI`` says that a build machine runs it, and writes elsewhere with ``XDG_CACHE_HOME``:
+nothing of the shell's is passed on.
 """
 
 from __future__ import annotations
