@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -31,7 +30,9 @@ FLAGS = [  # each keeps the browser from calling out
     "--disable-component-update",
     "--disable-sync",
 ]
-AXE = ROOT / "node_modules" / "axe-core" / "axe.min.js"
+_AXE = (ROOT / "node_modules" / "axe-core" / "axe.min.js").read_text()
+OF_COLOURS = ("color-contrast", "link-in-text-block")
+"""The rules of axe whose finding depends on the theme."""
 PHONE, DESK = (390, 844), (1440, 900)
 _PATIENCE_MS = 20_000
 
@@ -87,13 +88,30 @@ def open_page(browser: Browser, live_server: LiveServer, transactional_db: None,
         context.close()
 
 
-def violations(page: Page) -> list[str]:
-    """Run axe on the page as it is; gives what it finds, with the element."""
-    page.evaluate(Path(AXE).read_text())
-    found = page.evaluate("axe.run(document, {resultTypes: ['violations']})")
+def violations(page: Page, rules: tuple[str, ...] = ()) -> list[str]:
+    """Run axe on the page as it is, all rules or those named; gives what it finds, with the element."""
+    if not page.evaluate("'axe' in window"):
+        page.evaluate(_AXE)
+    options = {"resultTypes": ["violations"], **({"runOnly": list(rules)} if rules else {})}
+    found = page.evaluate("options => axe.run(document, options)", options)
     return [f"{each['id']}: {node['html'][:120]}" for each in found["violations"] for node in each["nodes"]]
 
 
 def overflow(page: Page) -> int:
     """Give by how many pixels the page is wider than the window; 0 when it fits."""
     return max(0, int(page.evaluate("document.documentElement.scrollWidth - window.innerWidth")))
+
+
+def faults(page: Page) -> list[str]:
+    """Look at the open page in both sizes and both themes, as axe does and for what does not fit; gives what is wrong, and where."""
+    found = []
+    for size, name in ((DESK, "desk"), (PHONE, "phone")):
+        page.set_viewport_size({"width": size[0], "height": size[1]})
+        found += [f"{page.url}, {name}: {each}" for each in violations(page)]
+        if wider := overflow(page):
+            found.append(f"{page.url}, {name}: {wider} px too wide")
+        page.emulate_media(color_scheme="dark", reduced_motion="reduce")
+        found += [f"{page.url}, {name} in the dark: {each}" for each in violations(page, OF_COLOURS)]
+        page.emulate_media(color_scheme="light", reduced_motion="reduce")
+    page.set_viewport_size({"width": DESK[0], "height": DESK[1]})
+    return found

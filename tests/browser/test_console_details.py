@@ -10,7 +10,7 @@ from access.actors import Actor
 from registry.compare_answers import compare_answers
 from registry.models import AnswerComparison, Artifact, Version
 from serving.models import Endpoint
-from tests.browser.conftest import DESK, PHONE, OpenPage, overflow, violations
+from tests.browser.conftest import PHONE, OpenPage, faults, overflow, violations
 from tests.console.conftest import judged
 
 __all__ = ["judged"]
@@ -33,17 +33,15 @@ def sampled(churn_scorer: Endpoint) -> None:
 
 
 @pytest.mark.usefixtures("sampled")
-@pytest.mark.parametrize("dark", [False, True])
-@pytest.mark.parametrize("size", [DESK, PHONE])
-def test_the_answers_of_two_versions_are_compared_without_a_click(open_page: OpenPage, size: tuple[int, int], dark: bool) -> None:
-    page = open_page("/models/churn/compare/?a=12&b=13", role="scientist", size=size, dark=dark)
+def test_the_answers_of_two_versions_are_compared_without_a_click(open_page: OpenPage) -> None:
+    page = open_page("/models/churn/compare/?a=12&b=13", role="scientist")
     expect(page.locator("#answers")).to_have_attribute("aria-busy", "true")
-    assert (violations(page), overflow(page)) == ([], 0)
+    assert faults(page) == []
     AnswerComparison.objects.update(state="done", result=RESULT)
     expect(page.locator("#answers .pill")).to_have_text("close")
     expect(page.locator("#answers")).to_contain_text("190 of 200 rows")
     expect(page.locator("#answers")).to_contain_text("+5.0 pt")
-    assert (violations(page), overflow(page)) == ([], 0)
+    assert faults(page) == []
 
 
 @pytest.mark.usefixtures("sampled")
@@ -70,23 +68,19 @@ def test_the_page_of_the_api_takes_the_theme(open_page: OpenPage, dark: bool) ->
     assert [each for each in violations(page) if each.startswith("color-contrast")] == []
 
 
-@pytest.mark.parametrize("dark", [False, True])
-@pytest.mark.parametrize("size", [DESK, PHONE])
-def test_axe_finds_nothing_on_errors_and_empty_pages(open_page: OpenPage, transactional_db: None, size: tuple[int, int], dark: bool) -> None:
-    page = open_page("/", role="viewer", size=size, dark=dark)
+def test_axe_finds_nothing_on_errors_and_empty_pages(open_page: OpenPage, transactional_db: None) -> None:
+    page = open_page("/", role="viewer")
     for path in ("/", "/models/", "/endpoints/", "/monitoring/", "/alerts/", "/audit/?q=zzz", "/search/?q=zzz", "/people/", "/nothing/", "/models/nothing/"):
         page.goto(path)
-        assert (path, violations(page), overflow(page)) == (path, [], 0)
+        assert faults(page) == []
 
 
-@pytest.mark.parametrize("dark", [False, True])
-@pytest.mark.parametrize("size", [DESK, PHONE])
-def test_axe_finds_nothing_in_the_gallery(open_page: OpenPage, transactional_db: None, size: tuple[int, int], dark: bool) -> None:
+def test_axe_finds_nothing_in_the_gallery(open_page: OpenPage, transactional_db: None) -> None:
     with override_settings(DEBUG=True):
-        page = open_page("/ui/", size=size, dark=dark)
+        page = open_page("/ui/")
         page.locator("bar-compare").scroll_into_view_if_needed()
         expect(page.locator("bar-compare[ready]")).to_be_visible()
-        assert (violations(page), overflow(page)) == ([], 0)
+        assert faults(page) == []
 
 
 def test_escape_closes_the_search_at_once(open_page: OpenPage, churn_scorer: Endpoint) -> None:
@@ -115,34 +109,30 @@ PREDICTIONS = "/endpoints/churn-scorer/predictions/"
 
 
 @pytest.mark.usefixtures("judged")
-@pytest.mark.parametrize("dark", [False, True])
-@pytest.mark.parametrize("size", [DESK, PHONE])
-def test_axe_finds_nothing_where_traffic_was_judged(open_page: OpenPage, size: tuple[int, int], dark: bool) -> None:
-    page = open_page("/models/", size=size, dark=dark)
+def test_axe_finds_nothing_where_traffic_was_judged(open_page: OpenPage) -> None:
+    page = open_page("/models/")
     for path in ("/endpoints/churn-scorer/", MONITORED, f"{MONITORED}features/in.charges/", PREDICTIONS):
         page.goto(path)
-        assert (path, violations(page), overflow(page)) == (path, [], 0)
+        assert faults(page) == []
     page.locator("tbody th a").first.click()
     expect(page.get_by_role("heading", name="The way it took")).to_be_visible()
-    assert (violations(page), overflow(page)) == ([], 0)
+    assert faults(page) == []
 
 
-@pytest.mark.parametrize("dark", [False, True])
-@pytest.mark.parametrize("size", [DESK, PHONE])
-def test_axe_finds_nothing_before_anybody_signed_in(open_page: OpenPage, size: tuple[int, int], dark: bool) -> None:
-    page = open_page("/models/", size=size, dark=dark)
+def test_axe_finds_nothing_before_anybody_signed_in(open_page: OpenPage) -> None:
+    page = open_page("/models/")
     page.context.clear_cookies()
     page.goto("/sign-in/?next=/audit/")
     page.fill("[name=username]", "nobody")
     page.fill("[name=password]", "a wrong password")
     page.get_by_role("button", name="Sign in").click()
     expect(page.get_by_role("alert")).to_be_visible()
-    assert (violations(page), overflow(page)) == ([], 0)
+    assert faults(page) == []
     page.goto("/sign-in/no-such-link/")
-    assert (violations(page), overflow(page)) == ([], 0)
+    assert faults(page) == []
     page.get_by_role("button", name="Sign in").click()
     expect(page.get_by_role("heading", name="This link does not work")).to_be_visible()
-    assert (violations(page), overflow(page)) == ([], 0)
+    assert faults(page) == []
 
 
 @pytest.mark.usefixtures("judged")
