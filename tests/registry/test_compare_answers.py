@@ -58,7 +58,7 @@ def two(scientist: Actor) -> None:
     if not _kept:
         _register(scientist, 0)
         _register(scientist, 80)
-        _kept.extend(row for model in apps.get_app_config("registry").get_models() for row in model.objects.all())
+        _kept.extend(row for model in apps.get_app_config("registry").get_models() for row in model._default_manager.all())
         return
     for row in _kept:
         row.save(force_insert=True)
