@@ -21,8 +21,12 @@ def pytest_configure() -> None:
 
 
 def pytest_make_parametrize_id(val: object) -> str | None:
-    """A key is another in each process of pytest-xdist; the name of a test must not be."""
-    return "key" if isinstance(val, str) and val.startswith("sbx_") else None
+    """A key is another in each process of pytest-xdist, which the name of a test must not be; nor need it be as long as a body."""
+    if isinstance(val, bytes):
+        return "request" if b"sbx_" in val or len(val) > 100 else None
+    if isinstance(val, str):
+        return "key" if val.startswith("sbx_") else "long" if len(val) > 100 else None
+    return None
 
 
 def _actor(role: str) -> Actor:
