@@ -7,7 +7,7 @@ LOCKED := $(shell command -v flock >/dev/null 2>&1 && echo flock Makefile)
 TEMPLATES = $(shell find templates -name '*.html' 2>/dev/null)
 
 .DEFAULT_GOAL := up
-.PHONY: up demo test lint fix proto bench setup setup-dev clean _runtime _dev
+.PHONY: up demo test lint fix proto bench setup setup-dev clean _runtime _dev _types _structure
 
 up: setup  ## Run the product with its demo.
 	@exec $(BIN)/signalbox up
@@ -60,14 +60,19 @@ node_modules/.ready: package.json package-lock.json | .venv/bin/uv
 
 test: lint  ## Every check and every test.
 	@deploy/install-chromium
-	@$(BIN)/python -m pytest -n 2 --dist loadgroup
+	@$(BIN)/python -m pytest -n 3 --dist loadgroup  # three for two cores: some tests only wait
 
 lint: setup-dev
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
+	@$(MAKE) --no-print-directory --jobs=2 --output-sync=target _types _structure
+
+_types:
 	$(BIN)/mypy
+
+_structure:
 	$(BIN)/lint-imports
-	$(if $(TEMPLATES),$(BIN)/djade --check --target-version 5.2 $(TEMPLATES))
+	@$(if $(TEMPLATES),$(BIN)/djade --check --target-version 5.2 $(TEMPLATES))
 	@deploy/check-lengths
 	@deploy/check-project
 	@deploy/audit-packages

@@ -13,7 +13,8 @@ from pathlib import Path
 
 from core.environment import ROOT, Environment
 
-READY_WITHIN_S = 150
+FEW = {"SIGNALBOX_DATAPLANE_PROCESSES": "1", "SIGNALBOX_WORKER_PROCESSES": "1"}
+"""For a product of which one process of each kind is enough: it starts sooner."""
 STOPPED_WITHIN_S = 10
 
 

@@ -13,7 +13,7 @@ import pytest
 from psycopg.conninfo import conninfo_to_dict
 
 from core.embedded import redis
-from tests.product import processes_of, run_command, start_product
+from tests.product import FEW, processes_of, run_command, start_product
 
 HOST = "127.0.0.2"
 
@@ -36,8 +36,7 @@ def redis_url(tmp_path: Path) -> Iterator[str]:
 
 
 def test_runs_on_servers_of_ones_own_and_starts_none(database_url: str, redis_url: str, tmp_path: Path) -> None:
-    few = {"SIGNALBOX_DATAPLANE_PROCESSES": "1", "SIGNALBOX_WORKER_PROCESSES": "1"}
-    product = start_product(tmp_path / "var", DATABASE_URL=database_url, REDIS_URL=redis_url, SIGNALBOX_HOST=HOST, **few)
+    product = start_product(tmp_path / "var", DATABASE_URL=database_url, REDIS_URL=redis_url, SIGNALBOX_HOST=HOST, **FEW)
     try:
         lines = product.block.splitlines()
         assert lines[0].endswith("  (PostgreSQL and Redis of your own)")

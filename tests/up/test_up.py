@@ -21,7 +21,7 @@ from tests.dataplane.conftest import free_port
 from tests.embedded.test_postgres import recover_slowly
 from tests.journeys.load import GrpcLoad, Load, assert_all_logged
 from tests.journeys.wire import Wire, pipeline, rows_of, tumours, until
-from tests.product import STOPPED_WITHIN_S, Product, begin_product, processes_of, run_command, start_product, wait_until_gone
+from tests.product import FEW, STOPPED_WITHIN_S, Product, begin_product, processes_of, run_command, start_product, wait_until_gone
 
 
 def test_says_what_is_ready_and_where(product: Product) -> None:
@@ -121,8 +121,8 @@ def test_ctrl_c_is_seen_while_the_database_recovers(tmp_path: Path) -> None:
 
 def test_stops_within_ten_seconds_and_leaves_no_process_even_when_killed(tmp_path: Path) -> None:
     var_dir = tmp_path / "var"
-    first = start_product(var_dir)
-    assert len(processes_of(var_dir)) >= 10
+    first = start_product(var_dir, **FEW)
+    assert len(processes_of(var_dir)) >= 8
     began = time.monotonic()
     assert first.stop(signal.SIGINT) == 0
     assert time.monotonic() - began < 10
@@ -141,7 +141,7 @@ def test_stops_within_ten_seconds_and_leaves_no_process_even_when_killed(tmp_pat
     restart = run_command(var_dir, "restart")
     assert (restart.returncode, "Signalbox is not running on this machine" in restart.stderr) == (1, True)
     assert run_command(var_dir, "demo", "start", SIGNALBOX_DEMO="1").stdout == "The demo starts with: signalbox up\n"
-    third = start_product(var_dir)
+    third = start_product(var_dir, **FEW)
     assert third.admin_key == first.admin_key
     for load in loads:
         assert_all_logged(Wire(third.console_url, third.predict_url, third.admin_key), load)
