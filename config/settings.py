@@ -6,6 +6,7 @@ from datetime import timedelta
 
 from csp.constants import NONE, SELF
 
+import config.celery  # noqa: F401  # whatever uses Django rings its bells
 from config.database import postgres_options
 from core.environment import ROOT, environment
 

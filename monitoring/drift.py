@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import chi2, gamma
+from scipy.special import chdtrc, chdtri, gammaincc, gammainccinv  # scipy.stats takes a second to import
 
 Counts = NDArray[np.int64]
 HALF = 0.5
@@ -98,17 +98,17 @@ def leave_one_out(windows: Sequence[Counts]) -> list[float]:
 
 def threshold(degrees: int, alpha: float, fitted: tuple[float, float] | None = None) -> float:
     """Give the T that is passed with chance ``alpha`` without drift: the chi-squared's, or the gamma's where that is larger."""
-    chance = float(chi2.isf(alpha, degrees))
+    chance = float(chdtri(degrees, alpha))
     if fitted is None:
         return chance
-    wider = float(gamma.isf(alpha, fitted[0], scale=fitted[1]))
+    wider = fitted[1] * float(gammainccinv(fitted[0], alpha))
     return max(chance, wider) if np.isfinite(wider) else chance
 
 
 def p_value(found: float, degrees: int, fitted: tuple[float, float] | None = None) -> float:
     """Give the chance of a T at least as large without drift, 0 to 1."""
-    chance = float(chi2.sf(found, degrees))
-    return chance if fitted is None else max(chance, float(gamma.sf(found, fitted[0], scale=fitted[1])))
+    chance = float(chdtrc(degrees, found))
+    return chance if fitted is None else max(chance, float(gammaincc(fitted[0], found / fitted[1])))
 
 
 def judge(

@@ -19,7 +19,7 @@ from access.api.authentication import KeyAuthentication
 from access.api.permissions import Needs
 from access.keys import create_key
 from access.rights import RIGHTS_OF_ROLE, Right
-from config import celery_app
+from config.celery import app as celery_app
 from registry.models import Build, Model, Version
 from serving.create_endpoint import create_endpoint
 from tests.access.addresses import NAME, Address, every_address

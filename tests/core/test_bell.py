@@ -9,7 +9,7 @@ import pytest
 from django.db import transaction
 from kombu.exceptions import OperationalError
 
-from config import celery_app
+from config.celery import app as celery_app
 from core import bell, jobs
 from core.ids import uuid7
 

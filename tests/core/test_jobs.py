@@ -10,7 +10,7 @@ import pytest
 from django.db import connection, transaction
 from django.db.models.functions import Now
 
-from config import celery_app
+from config.celery import app as celery_app
 from core import bell, jobs
 from core.models import Job
 from core.queries import JobCount, job_counts

@@ -9,8 +9,8 @@ import pytest
 import redis
 from django.db.models.functions import Now
 
-from config import celery_app
 from config.beat import MOST_WAITING, Scheduler
+from config.celery import app as celery_app
 from core import bell, jobs
 from core.environment import environment
 from core.models import Job

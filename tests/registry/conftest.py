@@ -10,7 +10,7 @@ import msgspec
 import pytest
 
 from access.actors import system
-from config import celery_app
+from config.celery import app as celery_app
 from core.digests import digest_of
 from registry import storage
 from registry.models import Build, Version

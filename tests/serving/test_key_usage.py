@@ -11,7 +11,7 @@ from django.test import Client
 from access.actors import Actor
 from access.keys import create_key
 from access.models import ApiKey
-from config import celery_app
+from config.celery import app as celery_app
 from core.clock import now
 from serving import tasks
 from serving.models import KeyUsage
