@@ -52,6 +52,10 @@ def test_looking_at_a_link_does_not_use_it_up(client: Client, ada: Person) -> No
     assert [client.get(f"/sign-in/{token}/").status_code for _ in range(3)] == [200, 200, 200]
     assert client.post(f"/sign-in/{token}/")["Location"] == "/"
     assert Client().post(f"/sign-in/{token}/").status_code == 401
+    used = Client().get(f"/sign-in/{token}/")
+    assert (used.status_code, "works once and for" in used.content.decode()) == (401, False)
+    assert "This sign-in link was used at" in used.content.decode()
+    assert "“signalbox sign-in”" in used.content.decode()
 
 
 def test_somebody_without_a_password_is_asked_to_set_one(client: Client, admin: Actor) -> None:
