@@ -55,7 +55,7 @@ node_modules/.ready: package.json package-lock.json | .venv/bin/uv
 	@echo "Installing the front-end files of package-lock.json" >&2
 	@npm=npm; case "$$(npm --version 2>/dev/null)" in \
 	  ''|[1-7].*) $(UV) -r requirements/node.txt; npm="$(BIN)/npm"; PATH="$(CURDIR)/$(BIN):$$PATH" ;; esac; \
-	  $$npm ci --ignore-scripts --no-audit --no-fund --no-update-notifier --loglevel=error >&2
+	  said=$$($$npm ci --ignore-scripts --no-audit --no-fund --no-update-notifier --loglevel=error 2>&1) || { echo "$$said" >&2; exit 1; }
 	@touch $@
 
 test: lint  ## Every check and every test.

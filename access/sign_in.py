@@ -6,6 +6,7 @@ import secrets
 from datetime import timedelta
 
 from django.db import transaction
+from django.db.models import QuerySet
 
 from access import audit
 from access.actors import Actor, system
@@ -18,7 +19,7 @@ from core.digests import digest_of
 from core.errors import NotFound
 
 LIFETIME = timedelta(minutes=15)
-_NOT_VALID = "This sign-in link is not valid: it was used before or is older than 15 minutes. Ask for a new one (`signalbox sign-in`)."
+_NEW_ONE = "Ask an admin for a new one, or run “signalbox sign-in” on the machine that Signalbox runs on."
 
 
 def create_link(person: Person) -> str:
@@ -43,13 +44,30 @@ def invite(*, actor: Actor, username: str) -> str:
 
 def use_link(token: str, address: str = "") -> Person:
     """Spend the link and give its person; raises LinkNotValid. Of two uses at once one wins."""
-    link = SignInLink.objects.filter(digest=digest_of(token.encode(errors="replace")))
+    link = _link(token)
     with transaction.atomic():
         # No join in this update: Django would make it a subquery, which both of two uses at once pass.
         spent = link.filter(used_at=None, expires_at__gt=now()).update(used_at=now())
         person = link.select_related("person").get().person if spent else None
         if person is None or not person.is_active:
-            raise LinkNotValid(_NOT_VALID)
+            raise _not_valid(token)
         by = system("sign-in")
         audit.record(actor=Actor(kind="system", id=by.id, name=by.name, address=address), verb="sign_in", subject_kind="person", subject_name=person.username)
     return person
+
+
+def check_link(token: str) -> None:
+    """Raise LinkNotValid, which says why, if the link signs nobody in; it is not spent. One query."""
+    if not _link(token).filter(used_at=None, expires_at__gt=now(), person__is_active=True).exists():
+        raise _not_valid(token)
+
+
+def _link(token: str) -> QuerySet[SignInLink]:
+    return SignInLink.objects.filter(digest=digest_of(token.encode(errors="replace")))
+
+
+def _not_valid(token: str) -> LinkNotValid:
+    used_at = _link(token).values_list("used_at", flat=True).first()
+    if used_at is not None:
+        return LinkNotValid(f"This sign-in link was used at {used_at:%H:%M:%S} UTC, and each works once. {_NEW_ONE}")
+    return LinkNotValid(f"This sign-in link is not valid: it is older than 15 minutes, or there never was such a link. {_NEW_ONE}")

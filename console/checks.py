@@ -1,4 +1,4 @@
-"""Is the candidate ready to be promoted? Five checks against what is live. They advise; they never stand in the way. Pure."""
+"""Is the candidate ready to be promoted? Six checks, most against what is live. They advise; they never stand in the way. Pure."""
 
 from __future__ import annotations
 
@@ -19,14 +19,23 @@ DRIFT_AT_MOST = 0.2
 
 
 @dataclass(frozen=True, slots=True)
+class Alarm:
+    """An alert that nobody resolved."""
+
+    number: int
+    title: str
+
+
+@dataclass(frozen=True, slots=True)
 class Check:
-    """One row: what is compared, the limit, both numbers, and the verdict."""
+    """One row: what is compared, the limit, both numbers, and the verdict; ``alarms`` are the alerts that make it fail."""
 
     label: str
     note: str
     live: str
     candidate: str
     verdict: Verdict
+    alarms: tuple[Alarm, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,16 +49,18 @@ class Quality:
 
 @dataclass(frozen=True, slots=True)
 class Side:
-    """What is known of one of the two versions; ``prediction_psi`` is the drift of its answers against its reference."""
+    """What is known of one of the two versions; ``prediction_psi`` is the drift of its answers against its reference, ``alarms`` those about it here."""
 
     traffic: Numbers | None = None
     quality: Quality = Quality()
     prediction_psi: float | None = None
+    alarms: tuple[Alarm, ...] = ()
 
 
 def checks(live: Side, candidate: Side) -> list[Check]:
-    """Give the five checks; what has no numbers yet waits."""
-    return [_latency(live, candidate), _errors(live, candidate), _quality(live, candidate), _drift(live, candidate), _seen(live, candidate)]
+    """Give the six checks; what has no numbers yet waits."""
+    of_numbers = [_latency(live, candidate), _errors(live, candidate), _quality(live, candidate), _drift(live, candidate), _seen(live, candidate)]
+    return [*of_numbers, _alarms(live, candidate)]
 
 
 def passed(rows: list[Check]) -> int:
@@ -95,6 +106,11 @@ def _drift(live: Side, candidate: Side) -> Check:
 def _seen(live: Side, candidate: Side) -> Check:
     old, new = (side.traffic.requests if side.traffic else 0 for side in (live, candidate))
     return Check("Requests seen", f"{number(WANTED_REQUESTS)} wanted", number(old), number(new), "pass" if new >= WANTED_REQUESTS else "wait")
+
+
+def _alarms(live: Side, candidate: Side) -> Check:
+    old, new = live.alarms, candidate.alarms
+    return Check("No open alert", "about the version, at this endpoint", number(len(old)), number(len(new)), "fail" if new else "pass", new)
 
 
 def _percent(value: float | None) -> str:

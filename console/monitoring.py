@@ -209,6 +209,14 @@ def _limit(key: str, text: str) -> float | int:
         raise Unprocessable(f"{key} must be a number, not {text[:40]!r}. Nothing was changed.", field=key) from error
 
 
+def _refusal_words(refusal: SignalboxError | None) -> str:
+    """Say why limits were refused, and name the limit as the form does."""
+    if refusal is None:
+        return ""
+    key = str(refusal.detail.get("field", ""))
+    return refusal.message.replace(key, next((f"“{title}”" for name, title, _ in LIMITS if name == key), key), 1)
+
+
 def _rules(request: HttpRequest, actor: Actor, detail: EndpointDetail, refusal: SignalboxError | None = None) -> HttpResponse:
     name = detail.name
     rule = rule_of(name)
@@ -216,5 +224,9 @@ def _rules(request: HttpRequest, actor: Actor, detail: EndpointDetail, refusal: 
     fields = [(key, title, unit, typed.get(key, "") if typed else getattr(rule, key), *RANGES[key]) for key, title, unit in LIMITS]
     muted = typed.get("muted_features", "") if typed else "\n".join(rule.muted_features)
     context = shown(actor, detail, "monitoring") | {"name": name, "rule": rule, "fields": fields, "muted": muted}
-    context |= {"refusal": refusal, "wrong": refusal.detail.get("field") if refusal else "", "may_edit": actor.may(Right.MONITORING_EDIT, f"endpoint:{name}")}
+    context |= {
+        "refusal": _refusal_words(refusal),
+        "wrong": refusal.detail.get("field") if refusal else "",
+        "may_edit": actor.may(Right.MONITORING_EDIT, f"endpoint:{name}"),
+    }
     return render(request, "monitoring/rules.html", context, status=refusal.status if refusal else 200)

@@ -1,11 +1,11 @@
-"""Reads what the checks before a promotion compare: traffic since the candidate came, outcomes, drift of the answers."""
+"""Reads what the checks before a promotion compare: traffic since the candidate came, outcomes, drift of the answers, open alerts."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from console.checks import Check, Quality, Side, checks, passed
+from console.checks import Alarm, Check, Quality, Side, checks, passed
 from core.clock import now
 from monitoring import queries as monitored
 from serving.counts import Numbers
@@ -36,7 +36,8 @@ def of(detail: EndpointDetail, known: monitored.Known | None = None) -> Readines
     summaries = monitored.performance_summary(detail.name, rule=known.rule)
     qualities = {(found.model, found.version): Quality(found.metric, found.value, found.n) for found in summaries}
     drifts = monitored.output_psi(detail.name, [(slot.model, slot.version) for slot in (live, candidate)], known=known)
-    rows = checks(*(_side(slot, traffic, qualities, drifts) for slot in (live, candidate)))
+    alarms = {key: tuple(Alarm(alert.number, alert.title) for alert in found) for key, found in monitored.open_alerts(detail.name).items()}
+    rows = checks(*(_side(slot, traffic, qualities, drifts, alarms) for slot in (live, candidate)))
     return Readiness(live, candidate, since, rows, passed(rows))
 
 
@@ -45,6 +46,7 @@ def _side(
     traffic: dict[tuple[str, int], Numbers],
     qualities: dict[tuple[str, int], Quality],
     drifts: dict[tuple[str, int], float | None],
+    alarms: dict[tuple[str, int], tuple[Alarm, ...]],
 ) -> Side:
     version = (slot.model, slot.version)
-    return Side(traffic.get((slot.name, slot.version)), qualities.get(version, Quality()), drifts.get(version))
+    return Side(traffic.get((slot.name, slot.version)), qualities.get(version, Quality()), drifts.get(version), alarms.get(version, ()))

@@ -15,6 +15,7 @@ from access.requests import request_actor
 from access.rights import Right
 from console.answers import is_fragment, page
 from console.shell import SECTIONS
+from console.templatetags.formats import counted
 from registry.models import Model, Version
 from serving.models import Endpoint
 
@@ -62,7 +63,7 @@ def find(actor: Actor, text: str) -> list[Group]:
 
 def _models(text: str) -> list[Hit]:
     found = Model.objects.filter(Q(name__icontains=text) | Q(description__icontains=text)).order_by("name")[:_MOST]
-    return [Hit(model.name, f"/models/{model.name}/", "boxes", f"{model.latest_number} versions") for model in found]
+    return [Hit(model.name, f"/models/{model.name}/", "boxes", counted(model.latest_number, "versions")) for model in found]
 
 
 def _versions(text: str) -> list[Hit]:
@@ -81,5 +82,5 @@ def _endpoints(text: str) -> list[Hit]:
 
 def _actions(text: str) -> list[Hit]:
     actions = [Hit(section.title, section.path, section.icon, "page") for section in SECTIONS]
-    actions += [Hit("Register a model", "/models/register/", "upload", "action"), Hit("Create an endpoint", "/endpoints/new/", "plus", "action")]
+    actions += [Hit("Register a version", "/models/register/", "upload", "action"), Hit("Create an endpoint", "/endpoints/new/", "plus", "action")]
     return [hit for hit in actions if text.lower() in hit.title.lower()]

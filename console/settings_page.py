@@ -1,7 +1,8 @@
-"""The settings, to read: each with its value and whether it comes from the environment. Secrets are never shown."""
+"""The settings, to read: each with its value and where it comes from. Secrets are never shown."""
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
@@ -14,7 +15,7 @@ from access.requests import request_actor
 from access.rights import Right
 from console.answers import page
 from console.templatetags.formats import size
-from core.environment import Environment, environment
+from core.environment import SET_BY_UP, Environment, environment
 
 _SECRET = {"secret_key"}
 _ADDRESSES = {"external_database_url", "external_redis_url"}
@@ -25,7 +26,7 @@ class Setting:
     variable: str
     value: str
     description: str
-    from_environment: bool
+    source: str
 
 
 @page
@@ -38,15 +39,16 @@ def settings_page(request: HttpRequest) -> HttpResponse:
 
 def settings_of(values: Environment) -> list[Setting]:
     """List all settings with what may be shown of their values."""
-    return [
-        Setting(
-            variable=str(field.validation_alias or f"SIGNALBOX_{name.upper()}"),
-            value=_shown(name, getattr(values, name)),
-            description=field.description or "",
-            from_environment=name in values.model_fields_set,
-        )
-        for name, field in Environment.model_fields.items()
-    ]
+    set_by_up = os.environ.get(SET_BY_UP, "").split(",")
+    found = []
+    for name, field in Environment.model_fields.items():
+        variable, value = str(field.validation_alias or f"SIGNALBOX_{name.upper()}"), getattr(values, name)
+        if name not in values.model_fields_set or (variable in set_by_up and value == field.default):
+            source = "default"
+        else:
+            source = "signalbox up" if variable in set_by_up else "environment"
+        found.append(Setting(variable=variable, value=_shown(name, value), description=field.description or "", source=source))
+    return found
 
 
 def _shown(name: str, value: object) -> str:

@@ -34,7 +34,7 @@ SECTIONS = (
     Section("monitoring", "Monitoring", "activity", "/monitoring/"),
     Section("alerts", "Alerts", "bell", "/alerts/"),
     Section("audit", "Audit log", "scroll-text", "/audit/", low=True),
-    Section("keys", "Keys", "key-round", "/keys/", low=True),
+    Section("keys", "API keys", "key-round", "/keys/", low=True),
     Section("people", "People", "users", "/people/", low=True),
     Section("system", "System", "server", "/system/", low=True),
     Section("settings", "Settings", "settings", "/settings/", low=True),

@@ -18,7 +18,7 @@ from django.views.decorators.http import require_http_methods, require_POST
 from access.audit import record
 from access.models import Person
 from access.requests import address_of, request_actor
-from access.sign_in import use_link
+from access.sign_in import check_link, use_link
 from console.answers import done, page
 from core.clock import now
 from core.errors import SignalboxError
@@ -58,9 +58,10 @@ def locked_out(request: HttpRequest, response: HttpResponse | None = None, crede
 @require_http_methods(["GET", "HEAD", "POST"])
 def sign_in_link(request: HttpRequest, token: str) -> HttpResponse:
     """A button; only its POST uses the link up, so that whatever previews links does not."""
-    if request.method != "POST":
-        return render(request, "sign_in/link.html", {"token": token})
     try:
+        if request.method != "POST":
+            check_link(token)
+            return render(request, "sign_in/link.html", {"token": token})
         person = use_link(token, address_of(request))
     except SignalboxError as refusal:
         return render(request, "sign_in/link.html", {"refusal": refusal}, status=refusal.status)

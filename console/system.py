@@ -110,7 +110,7 @@ def _ask(question: Callable[[], Any], *failures: type[Exception]) -> Tile:
 
 
 def _queue_lengths() -> list[tuple[str, int]]:
-    """Bells that wait in Redis, per queue. Half a second at most, since Redis may be away."""
+    """Messages that wait in Redis, per queue. Half a second at most, since Redis may be away."""
     client = redis.Redis.from_url(environment().redis_url, socket_timeout=0.5, socket_connect_timeout=0.5, retry=Retry(NoBackoff(), 0))
     try:
         with client.pipeline(transaction=False) as pipeline:

@@ -115,9 +115,7 @@ def _row(features: tuple[Feature, ...], typed: dict[str, Any]) -> tuple[dict[str
         try:
             row[feature.name] = _value(feature, typed[feature.name])
         except ValueError:
-            wrong[feature.name] = (
-                f"{feature.name} takes {'a whole number' if feature.kind is Kind.INTEGER else 'a number'}, not {str(typed[feature.name])[:40]!r}."
-            )
+            wrong[feature.name] = f"{feature.name} takes {feature.kind.words}, not {str(typed[feature.name])[:40]!r}."
             row[feature.name] = None
     return row, wrong
 

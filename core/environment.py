@@ -18,6 +18,8 @@ from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 ROOT = Path(__file__).resolve().parent.parent
+SET_BY_UP = "SIGNALBOX_SET_BY_UP"
+"""Names to the processes that ``signalbox up`` starts the settings that it set for them itself, since nobody else had."""
 # A Unix socket's path may be 107 bytes long, and Postgres appends ".s.PGSQL.5432".
 _LONGEST_SOCKET_DIR = 80
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from monitoring.models import Alert, AlertNote
+from monitoring.models import LENGTH, Alert, AlertNote, Level, WindowProfile
 
 MONITOR = "monitor"
 
@@ -45,10 +45,19 @@ def report(endpoint: str, finding: Finding) -> Alert | None:
         dedup_key=key,
         severity=finding.severity,
         title=finding.title[:200],
-        detail=_detail(finding),
-        first_at=finding.first_at,
+        detail=_detail(finding, finding.level),
+        first_at=_first_moment(endpoint, finding),
         last_at=finding.window_at,
     )
+
+
+def _first_moment(endpoint: str, finding: Finding) -> datetime:
+    """Give the start of the first window; of an hour or a day the start of the 5 minutes in which the version first had traffic there. One query at most."""
+    if finding.level == Level.FIVE_MINUTES:
+        return finding.first_at
+    fine = WindowProfile.objects.filter(endpoint=endpoint, model=finding.model, version=finding.version, level=Level.FIVE_MINUTES)
+    within = fine.filter(start_at__gte=finding.first_at, start_at__lt=finding.first_at + LENGTH[finding.level])
+    return within.order_by("start_at").values_list("start_at", flat=True).first() or finding.first_at
 
 
 def _is_worse(last: Alert, finding: Finding) -> bool:
@@ -59,13 +68,15 @@ def _bring_up_to_date(alert: Alert, finding: Finding) -> Alert:
     if _is_worse(alert, finding):
         AlertNote.objects.create(alert=alert, author=MONITOR, verb="escalated", text="From watch to severe.")
     alert.model, alert.version, alert.severity, alert.title = finding.model, finding.version, finding.severity, finding.title[:200]
-    alert.detail, alert.last_at = _detail(finding), max(alert.last_at, finding.window_at)
+    first_level = alert.detail.get("first_level", finding.level)
+    alert.detail, alert.last_at = _detail(finding, first_level), max(alert.last_at, finding.window_at)
     alert.save(update_fields=["model", "version", "severity", "title", "detail", "last_at"])
     return alert
 
 
-def _detail(finding: Finding) -> dict[str, Any]:
-    return {"items": finding.items, "level": finding.level, "window_at": finding.window_at.isoformat()}
+def _detail(finding: Finding, first_level: int) -> dict[str, Any]:
+    """Give what is kept as ``Alert.detail``; ``first_level`` is that of the window of ``first_at``, ``level`` that of the newest."""
+    return {"items": finding.items, "level": finding.level, "first_level": first_level, "window_at": finding.window_at.isoformat()}
 
 
 def calm(endpoint: str, cause: str, at: datetime) -> None:

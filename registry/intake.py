@@ -143,7 +143,7 @@ def recognise(file: BinaryIO) -> Recognised:
     if _is_onnx(file, file.seek(0, io.SEEK_END)):
         return Recognised("onnx", "ONNX")
     if head[:1] and head[0] in _PICKLE_STARTS and not head.startswith(b"["):
-        return Recognised("pickle", f"pickle of protocol {head[1]}" if head[0] == 0x80 and len(head) > 1 else "pickle of protocol 0 or 1")
+        return Recognised("pickle", f"joblib or pickle, protocol {head[1]}" if head[0] == 0x80 and len(head) > 1 else "pickle, protocol 0 or 1")
     return _unknown(head)
 
 

@@ -24,7 +24,7 @@ VERSION_SORTS = Sorts("-number", {"number": ["number"], "registered": ["created_
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelRow:
-    """A model in a list. ``latest_number`` and ``latest_state`` are those of the newest version that exists; 0 and empty for none."""
+    """A model in a list. What begins with ``latest_`` is of the newest version that exists; 0 and empty for none."""
 
     id: UUID
     name: str
@@ -34,6 +34,7 @@ class ModelRow:
     versions: int
     latest_number: int
     latest_state: str
+    latest_not_servable_reason: str
     latest_at: datetime | None
     aliases: dict[str, int]
     revision: int
@@ -136,7 +137,7 @@ class _Facts:
 def _facts(models: Collection[UUID]) -> _Facts:
     """Look up what is known of these models by number of versions, newest version and aliases. Three queries."""
     versions = Version.objects.filter(model__in=models)
-    newest = versions.order_by("model_id", "-number").distinct("model_id").only("model_id", "number", "state", "created_at")
+    newest = versions.order_by("model_id", "-number").distinct("model_id").only("model_id", "number", "state", "not_servable_reason", "created_at")
     aliases: dict[UUID, dict[str, int]] = defaultdict(dict)
     for model_id, name, number in Alias.objects.filter(model__in=models).order_by("name").values_list("model_id", "name", "version__number"):
         aliases[model_id][name] = number
@@ -152,6 +153,7 @@ def _row(model: Model, facts: _Facts) -> dict[str, Any]:
         "versions": facts.counts.get(model.id, 0),
         "latest_number": latest.number if latest else 0,
         "latest_state": latest.state if latest else "",
+        "latest_not_servable_reason": latest.not_servable_reason if latest else "",
         "latest_at": latest.created_at if latest else None,
         "aliases": facts.aliases.get(model.id, {}),
     }

@@ -15,6 +15,11 @@ class Kind(StrEnum):
     BOOLEAN = "boolean"
     TEXT = "text"
 
+    @property
+    def words(self) -> str:
+        """What such a feature takes."""
+        return {Kind.NUMBER: "a number", Kind.INTEGER: "a whole number", Kind.BOOLEAN: "true or false", Kind.TEXT: "a text"}[self]
+
 
 class Feature(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One input column. Bounds and categories are those seen in the sample; ``missing`` allows null."""

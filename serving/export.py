@@ -134,7 +134,7 @@ def _pieces(endpoint: str, wanted: PredictionFilters, span: _Range, columns: pa.
             table = segments.decode(meta["columns"])
             table = table.filter(mask_of(table, replace(wanted, since=begin, until=end - _MICROSECOND)))
             if table.num_rows:
-                found.append(typed(table, meta, columns))
+                found.append(typed(segments.shortest(table), meta, columns))
         if found:
             yield pa.concat_tables(found).sort_by("received_at")
         begin = end

@@ -13,6 +13,7 @@ from uuid import UUID
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from serving import segments
 from serving.segments import WORDS_OF_FLAGS
 
 FIXED = pa.schema(
@@ -112,7 +113,7 @@ def as_csv(columns: pa.Schema, pieces: Pieces) -> Iterator[bytes]:
     """Write the header, then the rows; lists as JSON, flags as words."""
     yield _lines([columns.names])
     for piece in pieces:
-        for batch in piece.to_batches(max_chunksize=_CSV_ROWS):
+        for batch in segments.shortest(piece).to_batches(max_chunksize=_CSV_ROWS):
             yield _lines([[_cell(name, value) for name, value in row.items()] for row in batch.to_pylist()])
 
 

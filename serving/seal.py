@@ -1,7 +1,7 @@
 """Seals what was logged under the name of a deleted endpoint: it stays readable under another name, and the name is free again.
 
-Sealed names hold a ``~``, as no endpoint's name may. A job does it, in small steps; until it is done nobody can
-take the name, so whatever bears it then belongs to the deleted endpoint.
+A job does it, in small steps; until it is done nobody can take the name, so whatever bears it then belongs to the
+deleted endpoint.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from core import jobs
 from core.errors import Conflict
 from core.models import Job
 from serving.models import Endpoint, LostPredictions, PredictionSegment, TrafficWindow, ValidationCount
+from serving.sealed_names import sealed_name
 
 KIND = "serving.tasks.seal"
 STRAY = "stray"
@@ -31,11 +32,6 @@ def seal_later(endpoint: Endpoint, at: datetime) -> None:
     for end in on_deleted:
         end(endpoint.name)
     jobs.enqueue(kind=KIND, subject=endpoint.name, payload={"sealed": sealed_name(endpoint.name, f"{at:%Y%m%dT%H%M%SZ}")})
-
-
-def sealed_name(name: str, mark: str) -> str:
-    """Give a name of at most 100 characters that no endpoint can have."""
-    return f"{name[: 99 - len(mark)]}~{mark}"
 
 
 def seal(job: Job) -> None:

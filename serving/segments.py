@@ -3,9 +3,9 @@
 One record per row that was answered. Fixed columns are below; then ``in.<feature>`` (float64, int64,
 bool or string; null is missing) and ``out.<output>`` (a scalar, or a list of float32 per row).
 
-The data plane writes inputs as they were sent: a matrix is one column of lists, a missing number is
-NaN. The field's metadata names the features, and ``decode`` makes their columns, where nobody waits.
-A text that is the same in every row is in its field's metadata alone.
+The data plane writes inputs as their tensors held them: a matrix is one column of lists, a missing number is
+NaN. The field's metadata names the features, and ``decode`` makes their columns, where nobody waits, and marks
+those of single precision. A text that is the same in every row is in its field's metadata alone.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from typing import Any
 import msgspec
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from registry.signature import Feature, Kind
@@ -57,7 +58,7 @@ LONGEST_CALL_S = 300
 LONGEST = timedelta(seconds=PIECE_S + LONGEST_CALL_S + 60)
 """From the first to the last prediction of a segment: a reader who knows a prediction's time looks no further."""
 
-_FEATURES, _SAME = b"features", b"same"
+_FEATURES, _SAME, _SINGLE = b"features", b"same", b"single"
 _decode_features = msgspec.json.Decoder(list[tuple[str, Kind]]).decode
 
 _COMPRESSED = pa.ipc.IpcWriteOptions(compression="zstd")
@@ -96,17 +97,64 @@ def decode(blob: bytes | memoryview) -> pa.Table:
     table = read(blob)
     if not any(field.metadata for field in table.schema):
         return table
-    columns: dict[str, Any] = {}
+    columns: dict[str, tuple[pa.Field, Any]] = {}
     for field, column in zip(table.schema, table.columns, strict=True):
         if _FEATURES in (field.metadata or {}):
-            columns |= dict(_features_of(field, column.combine_chunks()))
+            mark = {_SINGLE: b""} if pa.types.is_float32(_value_type(field.type)) else None
+            columns |= {name: (pa.field(name, made.type, metadata=mark), made) for name, made in _features_of(field, column.combine_chunks())}
+        elif _is_same(field):
+            columns[field.name] = (pa.field(field.name, pa.string()), _repeated(field, column))
         else:
-            columns[field.name] = _repeated(field, column)
-    return pa.table(columns)
+            columns[field.name] = (field, column)
+    return pa.Table.from_arrays([column for _, column in columns.values()], schema=pa.schema([field for field, _ in columns.values()]))
+
+
+def singles_of(schema: pa.Schema) -> frozenset[str]:
+    """Name the columns of what ``decode`` gave that are of single precision, or lists of it."""
+    return frozenset(field.name for field in schema if _is_single(field))
+
+
+def _is_single(field: pa.Field) -> bool:
+    if pa.types.is_list(field.type):
+        return bool(pa.types.is_float32(field.type.value_type))
+    return bool(pa.types.is_floating(field.type)) and _SINGLE in (field.metadata or {})
+
+
+def shortest_of(value: float) -> float:
+    """Give a number of single precision as the shortest decimal that stands for it: 0.1, not 0.10000000149011612. For people; arithmetic takes it as it is."""
+    return float(str(np.float32(value)))
+
+
+def shortest(table: pa.Table) -> pa.Table:
+    """Do what ``shortest_of`` does for all of what ``decode`` gave, for files. Lists become lists of float64."""
+    for place, field in enumerate(table.schema):
+        if not _is_single(field):
+            continue
+        column = table.column(place)
+        if pa.types.is_list(field.type):
+            lists = pa.chunked_array([_shortest_lists(chunk) for chunk in column.chunks], pa.list_(pa.float64()))
+            table = table.set_column(place, field.name, lists)
+        else:
+            table = table.set_column(place, field, _shortest(column))
+    return table
+
+
+def _shortest(values: Any) -> Any:
+    return values.cast(pa.float32()).cast(pa.string()).cast(pa.float64())
+
+
+def _shortest_lists(lists: pa.ListArray) -> pa.ListArray:
+    begins, length = lists.offsets[0].as_py(), lists.offsets[-1].as_py()
+    values = _shortest(lists.values.slice(begins, length - begins))
+    return pa.ListArray.from_arrays(pc.subtract(lists.offsets, begins), values, mask=lists.is_null() if lists.null_count else None)
+
+
+def _value_type(kind: pa.DataType) -> pa.DataType:
+    return kind.value_type if pa.types.is_fixed_size_list(kind) else kind
 
 
 def read(blob: bytes | memoryview) -> pa.Table:
-    """Read what ``encode`` wrote, inputs as they were sent."""
+    """Read what ``encode`` wrote, inputs as their tensors held them."""
     with pa.ipc.open_stream(pa.py_buffer(blob)) as reader:
         return reader.read_all()
 
@@ -117,7 +165,7 @@ def types_of(blob: bytes | memoryview) -> dict[str, pa.DataType]:
     for field in read(blob).schema:
         features = (field.metadata or {}).get(_FEATURES)
         if features is not None:
-            kind = field.type.value_type if pa.types.is_fixed_size_list(field.type) else field.type
+            kind = _value_type(field.type)
             wide = pa.float64() if pa.types.is_floating(kind) else pa.int64() if pa.types.is_integer(kind) else kind
             types |= {f"in.{name}": wide for name, _ in _decode_features(features)}
         elif field.name.startswith(("in.", "out.")):
@@ -135,7 +183,11 @@ def joined(tables: Sequence[pa.Table]) -> list[pa.Table]:
 
 def _shape_of(table: pa.Table) -> str:
     """Name the columns and their types; a text that is always the same is a text."""
-    fields = [(field.name, "string" if _is_same(field) else str(field.type), (field.metadata or {}).get(_FEATURES)) for field in table.schema]
+    marks = [field.metadata or {} for field in table.schema]
+    fields = [
+        (field.name, "string" if _is_same(field) else str(field.type), mark.get(_FEATURES), mark.get(_SINGLE))
+        for field, mark in zip(table.schema, marks, strict=True)
+    ]
     return str(fields)
 
 
@@ -169,8 +221,13 @@ def same_field(name: str, value: str | None) -> pa.Field:
     return pa.field(name, pa.null(), metadata={_SAME: msgspec.json.encode(value)})
 
 
+def output_field(name: str, kind: pa.DataType, *, single: bool) -> pa.Field:
+    """Describe a column of outputs; ``single`` where its float64 came from single precision."""
+    return pa.field(f"out.{name}", kind, metadata={_SINGLE: b""} if single and pa.types.is_float64(kind) else None)
+
+
 def sent_field(name: str, kind: pa.DataType, features: Sequence[Feature]) -> pa.Field:
-    """Describe a column of inputs as they were sent: lists with a value per feature, or the values of one feature."""
+    """Describe a column of inputs as their tensor held them: lists with a value per feature, or the values of one feature."""
     return pa.field(name, kind, metadata={_FEATURES: msgspec.json.encode([(feature.name, feature.kind) for feature in features])})
 
 

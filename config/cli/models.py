@@ -16,8 +16,8 @@ from config.cli.session import Session, connected, limit_option, pairs
 @connected
 def models(session: Session, limit: int) -> None:
     """List the models."""
-    rows = session.api.rows("models/", limit)
-    columns = {"name": "MODEL", "versions": "VERSIONS", "latest_number": "LATEST", "latest_state": "STATE", "aliases": "ALIASES", "owner": "OWNER"}
+    rows = [{**row, "standing": _standing(row, "latest_")} for row in session.api.rows("models/", limit)]
+    columns = {"name": "MODEL", "versions": "VERSIONS", "latest_number": "LATEST", "standing": "STATE", "aliases": "ALIASES", "owner": "OWNER"}
     session.table(rows, columns, "No models yet. Next:  signalbox register model.joblib --name my-model --sample X.csv")
 
 
@@ -40,9 +40,9 @@ def versions(session: Session, model: str, limit: int) -> None:
     session.table(rows, columns, f"{model} has no versions. Next:  signalbox register model.joblib --name {model} --sample X.csv")
 
 
-def _standing(version: dict[str, Any]) -> str:
+def _standing(version: dict[str, Any], prefix: str = "") -> str:
     """Say of a version that is ready, and has no build that serves here, what its page says."""
-    return "not servable" if version["not_servable_reason"] else str(version["state"])
+    return "not servable" if version[f"{prefix}not_servable_reason"] else str(version[f"{prefix}state"])
 
 
 @click.command("check-again")

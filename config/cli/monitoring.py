@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+from typing import Any
+
 import click
 
 from config.cli.session import Session, connected, limit_option
+from console.templatetags.formats import span
+from serving.sealed_names import shown_name
 
 
 @click.command()
@@ -73,6 +78,15 @@ def validation(session: Session, endpoint: str, hours: int, version: int | None)
 @limit_option
 @connected
 def alerts(session: Session, state: str | None, limit: int) -> None:
-    """List the alerts, newest first."""
-    columns = {"number": "ALERT", "state": "STATE", "severity": "SEVERITY", "endpoint": "ENDPOINT", "title": "WHAT", "first_at": "SINCE"}
-    session.table(session.api.rows("alerts/", limit, state=state), columns, "All quiet.")
+    """List the alerts, newest first.
+
+    FIRST WINDOW is the first stretch of time in which the limit was crossed.
+    """
+    columns = {"number": "ALERT", "state": "STATE", "severity": "SEVERITY", "endpoint": "ENDPOINT", "title": "WHAT", "window": "FIRST WINDOW"}
+    rows = session.api.rows("alerts/", limit, state=state)
+    session.table(rows if session.as_json else [_for_people(row) for row in rows], columns, "All quiet.")
+
+
+def _for_people(alert: dict[str, Any]) -> dict[str, Any]:
+    end = datetime.fromisoformat(alert["first_end_at"]) if alert["first_end_at"] else None
+    return alert | {"endpoint": shown_name(alert["endpoint"]), "window": span(datetime.fromisoformat(alert["first_at"]), end)}

@@ -11,6 +11,8 @@ import click
 from config.cli.failures import FAILED, REFUSED
 from config.cli.session import Session, connected
 
+_MOST_CLASSES, _LARGEST, _LARGE = 5, 3, 1e6
+
 
 @click.command()
 @click.argument("endpoint")
@@ -33,8 +35,34 @@ def predict(session: Session, endpoint: str, file: BinaryIO | None, rows: tuple[
         session.show(answer, "")
         return
     session.progress(f"{answer['model']} version {answer['version']} ({answer['slot']}), prediction {answer['prediction_id']}")
-    columns = {name: name.upper() for name in answer["predictions"][0]}
-    session.table(answer["predictions"], columns, "")
+    lines = [_line(row, prediction) for row, prediction in enumerate(answer["predictions"])]
+    # A path to a value may have no dot, and a class may: the columns are called by their place.
+    titles = list(dict.fromkeys(title for line in lines for title in line))
+    cells = [{str(place): line.get(title) for place, title in enumerate(titles)} for line in lines]
+    session.table(cells, {str(place): title for place, title in enumerate(titles)}, "")
+
+
+def _line(row: int, prediction: dict[str, Any]) -> dict[str, str]:
+    """Give one row's answer by the titles of its columns: a share for each class, if they are few, else the largest."""
+    line = {"ROW": str(row)}
+    for name, value in prediction.items():
+        if not isinstance(value, dict):
+            line[name.upper()] = _shown(value)
+            continue
+        what = "P" if name == "probabilities" else name.upper()
+        if len(value) <= _MOST_CLASSES:
+            line |= {f"{what}({each})": _shown(part) for each, part in value.items()}
+        else:
+            largest = sorted(value.items(), key=lambda pair: -pair[1])[:_LARGEST]
+            line[name.upper()] = ", ".join(f"{each} {_shown(part)}" for each, part in largest) + f" and {len(value) - _LARGEST} more"
+    return line
+
+
+def _shown(value: Any) -> str:
+    """Write a number with up to six digits and no exponent, as people read it."""
+    if not isinstance(value, float):
+        return ", ".join(_shown(part) for part in value) if isinstance(value, list) else str(value)
+    return f"{value:.0f}" if abs(value) >= _LARGE else f"{value:.6f}".rstrip("0").rstrip(".") if abs(value) < 1 else f"{value:.6g}"
 
 
 @click.command()

@@ -74,14 +74,18 @@ def cell(row: Mapping[str, Any], path: str) -> str:
     value: Any = row
     for name in path.split("."):
         value = value.get(name) if isinstance(value, Mapping) else None
+    return _text(value)
+
+
+def _text(value: Any) -> str:
     if value is None:
         return "-"
     if isinstance(value, float):
         return f"{value:.4g}"
     if isinstance(value, Mapping):
-        return "  ".join(f"{name} {part}" for name, part in value.items()) or "-"
+        return "  ".join(f"{name} {_text(part)}" for name, part in value.items()) or "-"
     if isinstance(value, list):
-        return ", ".join(str(part) for part in value) or "-"
+        return ", ".join(_text(part) for part in value) or "-"
     return _FRACTION_OF_A_SECOND.sub("Z", str(value))
 
 

@@ -8,7 +8,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from core.environment import ROOT, Environment
+from core.environment import ROOT, SET_BY_UP, Environment
 
 CONSOLE_WORKERS = 2
 CONSOLE_THREADS = 8
@@ -74,8 +74,15 @@ def demo() -> Part:
 
 def environ(environment: Environment, console_port: int, predict_port: int) -> dict[str, str]:
     """Give the environment of every child: ours, the ports that were chosen, one thread per process, no telemetry."""
+    chosen = {
+        "SIGNALBOX_CONSOLE_PORT": str(console_port),
+        "SIGNALBOX_PREDICT_PORT": str(predict_port),
+        "SIGNALBOX_VAR_DIR": str(Path(environment.var_dir).resolve()),
+    }
     return {
         **os.environ,
+        **chosen,
+        SET_BY_UP: ",".join(name for name in chosen if os.environ.get(name, "0") == "0"),
         # The checks of the URLs and templates are the console's business.
         "CELERY_SKIP_CHECKS": "true",
         "DJANGO_SETTINGS_MODULE": "config.settings",
@@ -83,9 +90,6 @@ def environ(environment: Environment, console_port: int, predict_port: int) -> d
         "ORT_DISABLE_TELEMETRY": "1",
         "PYTHONPATH": str(ROOT),
         "PYTHONUNBUFFERED": "1",
-        "SIGNALBOX_CONSOLE_PORT": str(console_port),
-        "SIGNALBOX_PREDICT_PORT": str(predict_port),
-        "SIGNALBOX_VAR_DIR": str(Path(environment.var_dir).resolve()),
     }
 
 

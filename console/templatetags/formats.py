@@ -103,6 +103,19 @@ def ago(moment: datetime | None, now: datetime) -> str:
     return f"{text} ago" if seconds > 0 else f"in {text}"
 
 
+def moment(at: datetime) -> str:
+    """Write a moment in full: ``2026-11-22 14:05:09 UTC``."""
+    return f"{at.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
+
+
+def span(start: datetime, end: datetime | None) -> str:
+    """Write a window: ``2026-11-22 08:30 to 08:35 UTC``, both dates where it ends on another day; without an end the moment."""
+    if end is None:
+        return moment(start)
+    first, last = start.astimezone(UTC), end.astimezone(UTC)
+    return f"{first:%Y-%m-%d %H:%M} to {last:{'%H:%M' if first.date() == last.date() else '%Y-%m-%d %H:%M'}} UTC"
+
+
 def duration(seconds: float) -> str:
     """Write a length of time in its largest whole unit."""
     for unit, length in (("d", 86_400), ("h", 3_600), ("min", 60)):

@@ -17,6 +17,7 @@ from console.templatetags import formats
 from core.clock import now
 from monitoring.models import Verdict
 from monitoring.queries.shapes import DriftCell
+from serving.sealed_names import shown_name
 
 register = template.Library()
 register.filter("number", formats.number)
@@ -33,6 +34,12 @@ _TONES = {
     "checking": "busy", "running": "busy", "queued": "busy", "watch": "warn", "pending": "warn", "acknowledged": "warn", "expiring": "warn",
     "refused": "bad", "failed": "bad", "dead": "bad", "firing": "bad", "open": "bad", "drifting": "bad", "severe": "bad", "revoked": "bad", "expired": "bad",
 }  # fmt: skip
+
+_JOBS = {
+    "registry.tasks.check_version": "Check of a version",
+    "registry.tasks.compare_answers": "Comparison of two versions' answers",
+    "serving.tasks.seal": "Sealing of a deleted endpoint's log",
+}
 
 _LEVELS = {Verdict.SEVERE.value: "l4", Verdict.WATCH.value: "l2", Verdict.TOO_FEW.value: "few", Verdict.NO_DATA.value: "few"}
 
@@ -219,16 +226,20 @@ def sort_kept(context: RequestContext) -> dict[str, str]:
 
 
 @register.simple_tag
-def time_ago(moment: datetime | float | None) -> SafeString:
-    """Write how long ago; the exact time (UTC) is in the title and in the element's ``datetime``."""
+def time_ago(moment: datetime | float | None, until: datetime | None = None) -> SafeString:
+    """Write how long ago; the exact time (UTC) is in the title and in the element's ``datetime``. Of a window that ends ``until`` the title is the span."""
     if isinstance(moment, int | float):
         moment = datetime.fromtimestamp(moment, UTC)
     if moment is None:
         return format_html("<span>{}</span>", "never")
-    exact = moment.astimezone(UTC)
-    return format_html(
-        '<time datetime="{}" title="{} UTC">{}</time>', exact.isoformat(timespec="seconds"), exact.strftime("%Y-%m-%d %H:%M:%S"), formats.ago(moment, now())
-    )
+    title = formats.span(moment, until)
+    return format_html('<time datetime="{}" title="{}">{}</time>', moment.astimezone(UTC).isoformat(timespec="seconds"), title, formats.ago(moment, now()))
+
+
+@register.simple_tag
+def window_span(start: datetime, end: datetime | None) -> str:
+    """Write a window from its start to its end."""
+    return formats.span(start, end)
 
 
 @register.simple_tag
@@ -241,7 +252,7 @@ def window_head(start: datetime, step_s: int) -> SafeString:
 @register.filter
 def utc(moment: datetime | None) -> str:
     """Write a moment in full: ``2026-11-22 14:05:09 UTC``."""
-    return formats.NOTHING if moment is None else f"{moment.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
+    return formats.NOTHING if moment is None else formats.moment(moment)
 
 
 @register.filter
@@ -269,9 +280,9 @@ def item(mapping: Mapping[str, Any] | None, key: str) -> Any:
 
 
 @register.filter
-def as_typed(value: Any) -> Any:
-    """Write a logged input as a person would have typed it: a number of single precision without the noise of its last digits."""
-    return f"{value:.6g}" if isinstance(value, float) else value
+def endpoint_name(name: str) -> str:
+    """Write the name of an endpoint that may be deleted by now: ``churn-scorer (deleted)``."""
+    return shown_name(name)
 
 
 @register.filter
@@ -284,6 +295,18 @@ def breakable(name: str) -> SafeString:
 def verb_words(verb: str) -> str:
     """Write the verb of an audit entry as words: ``Sign in``."""
     return verb.rpartition(".")[2].replace("_", " ").capitalize()
+
+
+@register.filter
+def spaced(name: str) -> str:
+    """Write the name of a field as words: ``windows in a row``."""
+    return name.replace("_", " ")
+
+
+@register.filter
+def job_words(kind: str) -> str:
+    """Write the kind of a job as words: ``Check of a version``."""
+    return _JOBS.get(kind, kind)
 
 
 @register.filter

@@ -2,7 +2,16 @@
 
 from __future__ import annotations
 
-from monitoring.queries.alerts import ALERT_SORTS, alert_detail, alerts_page, endpoint_verdict, endpoint_verdicts, false_alarms, open_alert_count
+from monitoring.queries.alerts import (
+    ALERT_SORTS,
+    alert_detail,
+    alerts_page,
+    endpoint_verdict,
+    endpoint_verdicts,
+    false_alarms,
+    open_alert_count,
+    open_alerts,
+)
 from monitoring.queries.features import data_quality, feature_detail
 from monitoring.queries.grid import Known, drift_overview, known_of, output_psi, reference_info
 from monitoring.queries.results import performance_series, performance_summary
@@ -20,6 +29,7 @@ __all__ = [
     "feature_detail",
     "known_of",
     "open_alert_count",
+    "open_alerts",
     "output_psi",
     "performance_series",
     "performance_summary",

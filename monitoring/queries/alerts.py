@@ -16,7 +16,9 @@ from monitoring.measure_performance import counters_of
 from monitoring.models import LENGTH, Alert, DriftResult, PerformanceWindow, Standing, Verdict
 from monitoring.queries.results import marks_of
 from monitoring.queries.shapes import AlertChart, AlertDetail, AlertItem, AlertRow, AlertsPage, Change, EndpointVerdict, NoteRow
+from monitoring.windows import end_of, start_of
 from serving.models import LedgerEntry
+from serving.sealed_names import is_sealed
 
 # By the alphabet severe comes before watch, so the rising order of the severities is the falling one of their words.
 ALERT_SORTS = Sorts("-number", {"number": ["number"], "first": ["first_at", "number"], "last": ["last_at", "number"], "severity": ["-severity", "number"]})
@@ -61,6 +63,7 @@ def _row(alert: Alert) -> AlertRow:
     return AlertRow(
         number=alert.number,
         endpoint=alert.endpoint,
+        deleted=is_sealed(alert.endpoint),
         model=alert.model,
         version=alert.version,
         cause=alert.cause,
@@ -68,11 +71,26 @@ def _row(alert: Alert) -> AlertRow:
         severity=alert.severity,
         title=alert.title,
         first_at=alert.first_at,
+        first_end_at=_end(alert, alert.first_at, alert.detail.get("first_level", _level(alert))),
         last_at=alert.last_at,
+        last_end_at=_end(alert, alert.last_at, _level(alert)),
         acknowledged_by=alert.acknowledged_by,
         resolved_by=alert.resolved_by,
         resolved_at=alert.resolved_at,
     )
+
+
+def _end(alert: Alert, moment: datetime, level: int) -> datetime | None:
+    """Give the end of the window that holds ``moment``; None for an alert of a moment."""
+    return None if alert.cause == Alert.Cause.CRASH else end_of(start_of(moment, level), level)
+
+
+def open_alerts(endpoint: str) -> dict[tuple[str, int], list[AlertRow]]:
+    """Give the alerts of ``endpoint`` that nobody resolved by (model, version), the severe first. One query; there is one per cause at most."""
+    found: dict[tuple[str, int], list[AlertRow]] = {}
+    for alert in _in_state(Alert.objects.filter(endpoint=endpoint), "unresolved").order_by("severity", "-number"):
+        found.setdefault((alert.model, alert.version), []).append(_row(alert))
+    return found
 
 
 def alert_detail(number: int) -> AlertDetail:

@@ -222,8 +222,15 @@ class DataQuality:
 
 @dataclass(frozen=True, slots=True)
 class AlertRow:
+    """One alert. ``first_at`` to ``first_end_at`` is the first window in which something crossed its limit, ``last_at`` to ``last_end_at`` the newest.
+
+    In an hour or a day in which the version came, ``first_at`` is when it first had traffic. The ends are null where an alert is of a moment and not of
+    a window (``crash``). ``deleted``: the endpoint is, and ``endpoint`` is the name under which its log is kept.
+    """
+
     number: int
     endpoint: str
+    deleted: bool
     model: str
     version: int
     cause: str
@@ -231,7 +238,9 @@ class AlertRow:
     severity: str
     title: str
     first_at: datetime
+    first_end_at: datetime | None
     last_at: datetime
+    last_end_at: datetime | None
     acknowledged_by: str
     resolved_by: str
     resolved_at: datetime | None

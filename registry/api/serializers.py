@@ -26,6 +26,7 @@ class ModelOut(serializers.Serializer[Any]):
     versions = serializers.IntegerField()
     latest_number = serializers.IntegerField()
     latest_state = serializers.CharField()
+    latest_not_servable_reason = serializers.CharField(help_text="Why the latest version, though ready, has no build that serves here; else empty.")
     aliases = serializers.DictField(child=serializers.IntegerField())
     revision = serializers.IntegerField(help_text="Send it back with an edit: a stale one is refused.")
     created_at = serializers.DateTimeField()

@@ -142,7 +142,7 @@ def _outputs(slot: Slot, batches: Sequence[Batch], rows: int) -> Columns:
         array = _joined([batch.outputs[index] for batch in batches], slot, rows, name not in fixed)
         if array is not None:
             column = _values(array, as_lists=name not in fixed)
-            columns.append((pa.field(f"out.{name}", column.type), column))
+            columns.append((segments.output_field(name, column.type, single=array.dtype == np.float32), column))
     return columns
 
 

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import msgspec
 
+from serving.dataplane import words
 from serving.dataplane.errors import BadRequest
 
 Size = Annotated[int, msgspec.Meta(ge=0, le=2**62)]
@@ -61,7 +62,7 @@ def strictly(decode: Any, body: bytes) -> Any:
     except RecursionError:
         raise BadRequest("The body is nested too deeply.") from None
     except msgspec.ValidationError as error:
-        raise BadRequest(f"The body is not a valid request: {error}.") from None
+        raise BadRequest(f"The body is not a valid request: {words.sentence(error)}.") from None
     except msgspec.DecodeError as error:
         raise BadRequest(f"{_malformed(body)} {error}.") from None
 

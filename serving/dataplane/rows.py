@@ -10,14 +10,14 @@ import msgspec
 import numpy as np
 
 from registry.signature import Feature, Kind
-from serving.dataplane import decode, tensors
+from serving.dataplane import decode, tensors, words
 from serving.dataplane.decode import Parameters
 from serving.dataplane.errors import BadRequest, Oversized
 from serving.dataplane.spec import Arrays, InputSpec, Spec
 from serving.dataplane.tensors import NUMPY_OF, Array
 
 _TYPES: dict[Kind, Any] = {Kind.NUMBER: float, Kind.INTEGER: int | float, Kind.BOOLEAN: bool, Kind.TEXT: str}
-_PLACE = re.compile(r"^(?P<what>.*) - at `\$(?:\.rows)?\[(?P<row>\d+)\](?:\.(?P<feature>.+))?`$", re.DOTALL)
+_PLACE = re.compile(r"^\$(?:\.rows)?\[(?P<row>\d+)\](?:\.(?P<feature>.+))?$", re.DOTALL)
 
 
 class RowCodec:
@@ -76,7 +76,7 @@ class RowCodec:
     def _by_place(self, row: int, record: dict[str, Any]) -> dict[str, Any]:
         unknown = [name for name in record if name not in self._places]
         if unknown:
-            raise BadRequest(f"Row {row}: Object contains unknown field '{unknown[0]}'. The features are {self._names()}.")
+            raise BadRequest(f"Row {row}: there is no feature '{unknown[0]}'. The features are {self._names()}.")
         return {self._places[name]: value for name, value in record.items()}
 
     def arrays_of(self, rows: Sequence[Any]) -> Arrays:
@@ -112,7 +112,7 @@ class RowCodec:
             for row, record in enumerate(values):
                 value = record[index]
                 if isinstance(value, float) and not value.is_integer():
-                    raise BadRequest(f"Row {row}, feature '{feature.name}': a whole number is expected, got {value}.", feature=feature.name)
+                    raise BadRequest(f"Row {row}, feature '{feature.name}' takes {feature.kind.words}, not {value}.", feature=feature.name)
 
     def _refuse_nameless(self) -> None:
         if not self.features:
@@ -133,16 +133,31 @@ class RowCodec:
         return count + sum(value is not msgspec.UNSET for row in request.rows for value in msgspec.structs.astuple(row))
 
     def _refusal(self, error: msgspec.ValidationError) -> BadRequest:
-        text = str(error)
-        for name, place in self._places.items():
-            text = re.sub(rf"(`|\.){place}`", lambda found, name=name: f"{found[1]}{name}`", text)  # type: ignore[misc]
-        match = _PLACE.match(text)
+        what, place = words.parted(error)
+        match = _PLACE.match(place)
         if match is None:
-            return BadRequest(f'The body is not a valid request: {text}. Send {{"rows": [{{feature: value}}]}}.')
-        what = match["what"].replace("`", "'")
-        if match["feature"]:
-            return BadRequest(f"Row {match['row']}, feature '{match['feature']}': {what}.", feature=match["feature"])
-        return BadRequest(f"Row {match['row']}: {what}. The features are {self._names()}.")
+            return BadRequest(f'The body is not a valid request: {words.sentence(error)}. Send {{"rows": [{{feature: value}}]}}.')
+        row, missing, unknown = f"Row {match['row']}", words.missing_field(what), words.unknown_field(what)
+        feature = self._feature_at(match["feature"] or missing)
+        if missing is not None:
+            said = f": the feature '{feature.name if feature else missing}' is missing"
+        elif unknown is not None:
+            said = f": there is no feature '{unknown}'"
+        elif feature is not None:
+            return self._refused_value(row, feature, what)
+        else:
+            said = f" {taken}" if (taken := words.takes(what)) else f": {what}"
+        return BadRequest(f"{row}{said}. The features are {self._names()}.")
+
+    def _refused_value(self, row: str, feature: Feature, what: str) -> BadRequest:
+        nullable = feature.missing or feature.name in self.spec.filled
+        taken = words.takes(what, f"{feature.kind.words} or null" if nullable else feature.kind.words)
+        hint = f" {words.POLICY_MAY_REPLACE}" if words.got_null(what) else ""
+        return BadRequest(f"{row}, feature '{feature.name}'{f' {taken}' if taken else f': {what}'}.{hint}", feature=feature.name)
+
+    def _feature_at(self, name: str | None) -> Feature | None:
+        """Find a feature by the name that the decoder has for it."""
+        return next((feature for feature in self.features if self._places.get(feature.name, feature.name) == name), None)
 
     def _names(self) -> str:
         return ", ".join(feature.name for feature in self.features[:40])

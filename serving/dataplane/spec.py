@@ -37,7 +37,7 @@ Content = Callable[[int, AnyTensor, "InputSpec", str], Array]
 class InputSpec:
     """One expected tensor; ``shape_text`` is for messages, ``single`` the shape of one row if only the rows' number varies.
 
-    ``nullable``: null is taken though the datatype has no value for it, and a policy fills it in.
+    ``nullable``: null is taken though the datatype has no value for it, and a policy fills it in; ``fillable``: a policy could.
     """
 
     name: str
@@ -46,6 +46,7 @@ class InputSpec:
     shape_text: str
     single: list[int] | None
     nullable: bool = field(default=False, compare=False)
+    fillable: bool = field(default=False, compare=False)
 
     def fits(self, shape: Sequence[int]) -> bool:
         """Tell whether ``shape`` is this tensor's, -1 standing for any size."""
@@ -59,10 +60,12 @@ class Spec:
 
     def __init__(self, signature: Signature) -> None:
         self.signature = signature
-        self.inputs = {tensor.name: _spec(tensor) for tensor in signature.inputs}
+        self.is_matrix = signature.layout == Layout.MATRIX and len(signature.inputs) == 1
+        named = frozenset(feature.name for feature in signature.features)
+        specs = [_spec(tensor) for tensor in signature.inputs]
+        self.inputs = {spec.name: replace(spec, fillable=self._is_nullable(spec, named)) for spec in specs}
         self.batched = all(tensor.shape[:1] == (-1,) for tensor in signature.inputs)
         self.variable = any(-1 in tensor.shape[1:] for tensor in signature.inputs)
-        self.is_matrix = signature.layout == Layout.MATRIX and len(signature.inputs) == 1
         self.filled: frozenset[str] = frozenset()
 
     def filling(self, features: frozenset[str]) -> Spec:
@@ -177,7 +180,7 @@ def _where(spec: InputSpec, model: str) -> str:
 def _json_array(tensor: InputTensor, spec: InputSpec, model: str) -> Array:
     if not tensor.data:
         raise BadRequest(f'{_where(spec, model)}: there is no data. Send "data", or "binary_data_size" and the header Inference-Header-Content-Length.')
-    return tensors.from_json(tensor.data, spec.datatype, tensor.shape, _where(spec, model), nullable=spec.nullable)
+    return tensors.from_json(tensor.data, spec.datatype, tensor.shape, _where(spec, model), nullable=spec.nullable, fillable=spec.fillable)
 
 
 def _binary_size(tensor: InputTensor, where: str) -> int | None:

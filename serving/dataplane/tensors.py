@@ -11,6 +11,7 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
+from serving.dataplane import words
 from serving.dataplane.errors import BadRequest
 
 Array = NDArray[Any]
@@ -44,16 +45,16 @@ _decode_any = msgspec.json.Decoder().decode
 _NUMPY = orjson.OPT_SERIALIZE_NUMPY
 
 
-def from_json(raw: bytes | msgspec.Raw, datatype: str, shape: Sequence[int], where: str, *, nullable: bool = False) -> Array:
+def from_json(raw: bytes | msgspec.Raw, datatype: str, shape: Sequence[int], where: str, *, nullable: bool = False, fillable: bool = False) -> Array:
     """Read the JSON array ``raw``, flat or nested, as a tensor of ``shape``; null becomes NaN (floats) or None (BYTES).
 
-    ``nullable``: integers and truths may be null too, as ``with_gaps`` says.
+    ``nullable``: integers and truths may be null too, as ``with_gaps`` says; ``fillable``: another policy would allow it.
     Raises BadRequest for a wrong type, a count that is not the shape's, or a number that does not fit.
     """
     try:
         values: list[Any] = _DECODE_FLAT[datatype](raw)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        values = _nested(raw, shape, where, _FILLED[datatype] if nullable else _WITH_NULL[datatype], datatype)
+        values = _nested(raw, shape, where, _FILLED[datatype] if nullable else _WITH_NULL[datatype], fillable=fillable)
     if len(values) != math.prod(shape):
         raise BadRequest(f"{where}: the shape {list(shape)} has {math.prod(shape)} values, the data has {len(values)}.")
     try:
@@ -74,7 +75,7 @@ def with_gaps(values: Sequence[Any], datatype: str) -> Array:
     return array
 
 
-def _nested(raw: bytes | msgspec.Raw, shape: Sequence[int], where: str, kind: Any, datatype: str) -> list[Any]:
+def _nested(raw: bytes | msgspec.Raw, shape: Sequence[int], where: str, kind: Any, *, fillable: bool) -> list[Any]:
     """Read nested or null-bearing data; the nesting must be exactly the shape's."""
     try:
         values = _decode_any(raw)
@@ -89,8 +90,19 @@ def _nested(raw: bytes | msgspec.Raw, shape: Sequence[int], where: str, kind: An
     try:
         converted: list[Any] = msgspec.convert(values, kind)
     except (msgspec.ValidationError, OverflowError) as error:
-        raise BadRequest(f"{where}: {datatype} expected. {error}.") from None
+        raise _refusal(error, shape, where, fillable=fillable) from None
     return converted
+
+
+def _refusal(error: Exception, shape: Sequence[int], where: str, *, fillable: bool) -> BadRequest:
+    """Name the row, and where it has several values the column, of the value that is wrong."""
+    what, place = words.parted(error)
+    width = math.prod(shape[1:])
+    if width and place[2:-1].isdecimal():
+        row, column = divmod(int(place[2:-1]), width)
+        where += f", row {row}" if width == 1 else f", row {row}, column {column}"
+    hint = f" {words.POLICY_MAY_REPLACE}" if fillable and words.got_null(what) else ""
+    return BadRequest(f"{where} {said}.{hint}" if (said := words.takes(what)) else f"{where}: {what}.")
 
 
 def _flatten(values: Any, shape: tuple[int, ...], into: list[Any], where: str) -> None:
@@ -105,8 +117,7 @@ def _flatten(values: Any, shape: tuple[int, ...], into: list[Any], where: str) -
 
 
 def _kind(value: Any) -> str:
-    names = {dict: "an object", str: "a string", bool: "a boolean", type(None): "null", list: "an array"}
-    return names.get(type(value), "a number")
+    return words.KIND_OF.get(type(value), "a number")
 
 
 def to_json(array: Array) -> bytes:

@@ -17,6 +17,7 @@ from registry.signature import Feature, Kind
 from serving.dataplane.errors import BadRequest
 from serving.dataplane.spec import Arrays, Spec
 from serving.dataplane.tensors import NUMPY_OF, Array
+from serving.dataplane.words import POLICY_MAY_REPLACE
 from serving.segments import FLAG_CLIPPED, FLAG_FILLED, FLAG_OUT_OF_BOUNDS, FLAG_REPLACED, FLAG_UNSEEN_CATEGORY
 from serving.table import ValidationPolicy
 
@@ -128,7 +129,8 @@ class NumberCheck:
         feature, typical = self.features[index], self.typical[index]
         if feature is None or self.policies[index] != "replace" or typical is None:
             where = _where(self.tensor, feature, int(np.argmax(missing)))
-            raise BadRequest(f"{where}: nan is refused: a number is missing (null or NaN), and the model takes none missing.", feature=_name(feature))
+            said = "nan is refused: a number is missing (null or NaN), and the model takes none missing."
+            raise BadRequest(f"{where}: {said}{_hint(feature, self.policies[index])}", feature=_name(feature))
         column[missing] = typical
         flags[missing] |= FLAG_FILLED
         _add(done, feature.name, "filled", int(np.count_nonzero(missing)))
@@ -221,7 +223,8 @@ class TextCheck:
         if feature is not None and feature.missing:
             return ""
         if feature is None or self.policies[index] != "replace" or not isinstance(feature.typical, str):
-            raise BadRequest(f"{_where(self.tensor, feature, row)}: the text is missing (null), and the model takes none missing.", feature=_name(feature))
+            said = "the text is missing (null), and the model takes none missing."
+            raise BadRequest(f"{_where(self.tensor, feature, row)}: {said}{_hint(feature, self.policies[index])}", feature=_name(feature))
         flags[row] |= FLAG_FILLED
         _add(done, feature.name, "filled", 1)
         return feature.typical
@@ -247,6 +250,10 @@ def _add(done: Actions, feature: str, action: str, values: int) -> None:
 
 def _name(feature: Feature | None) -> str:
     return feature.name if feature else ""
+
+
+def _hint(feature: Feature | None, policy: str) -> str:
+    return "" if feature is None or policy == "replace" else f" {POLICY_MAY_REPLACE}"
 
 
 def _where(tensor: str, feature: Feature | None, row: int) -> str:

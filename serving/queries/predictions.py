@@ -19,7 +19,18 @@ from core.errors import Invalid, NotFound
 from core.ids import time_of
 from core.paging import ROWS, cursor_of, values_of_cursor
 from serving.models import PredictionSegment
-from serving.segments import FLAG_CLIPPED, FLAG_FILLED, FLAG_OUT_OF_BOUNDS, FLAG_REPLACED, FLAG_UNSEEN_CATEGORY, LONGEST, WORDS_OF_FLAGS, decode
+from serving.segments import (
+    FLAG_CLIPPED,
+    FLAG_FILLED,
+    FLAG_OUT_OF_BOUNDS,
+    FLAG_REPLACED,
+    FLAG_UNSEEN_CATEGORY,
+    LONGEST,
+    WORDS_OF_FLAGS,
+    decode,
+    shortest_of,
+    singles_of,
+)
 
 _ODD = FLAG_OUT_OF_BOUNDS | FLAG_UNSEEN_CATEGORY | FLAG_CLIPPED | FLAG_REPLACED | FLAG_FILLED
 # One page looks at no more than this; a filter that finds less says how far back it looked.
@@ -54,7 +65,7 @@ class PredictionFilters:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prediction:
-    """One answered row. Missing and non-finite values are None."""
+    """One answered row. Missing and non-finite values are None; numbers of single precision are the shortest decimals that stand for them."""
 
     id: UUID
     row: int
@@ -137,7 +148,8 @@ def prediction(identifier: UUID, endpoint: str | None = None) -> PredictionDetai
         table = decode(meta["columns"])
         mine = table.filter(pc.equal(table["prediction_id"], pa.scalar(identifier.bytes, pa.binary(16))))
         if mine.num_rows:
-            rows = tuple(_prediction(meta, values) for values in mine.sort_by("row").to_pylist())
+            singles = singles_of(mine.schema)
+            rows = tuple(_prediction(meta, values, singles) for values in mine.sort_by("row").to_pylist())
             return PredictionDetail(
                 identifier, meta["endpoint"], meta["slot"], meta["model"], meta["version"], meta["build_digest"], meta["table_revision"], rows
             )
@@ -202,7 +214,8 @@ def _enough(metas: list[dict[str, Any]], wanted: PredictionFilters, after: _Curs
     return min(len(metas), _MOST_SEGMENTS)
 
 
-_Found = tuple[_Cursor, dict[str, Any], dict[str, Any]]
+_Found = tuple[_Cursor, dict[str, Any], dict[str, Any], frozenset[str]]
+"""A row: its place, its segment, its values, and which of these are of single precision."""
 
 
 def _newest_rows(
@@ -227,14 +240,15 @@ def _newest_rows(
             break
     else:
         whole = whole and expected == len(metas)
-    return [(key, _prediction(meta, values)) for key, meta, values in found], whole
+    return [(key, _prediction(meta, values, singles)) for key, meta, values, singles in found], whole
 
 
 def _after(table: pa.Table, meta: dict[str, Any], after: _Cursor | None) -> Iterator[_Found]:
+    singles = singles_of(table.schema)
     for values in table.to_pylist():
         key = _Cursor(values["received_at"].astimezone(UTC), UUID(bytes=values["prediction_id"]), values["row"])
         if after is None or key < after:
-            yield key, meta, values
+            yield key, meta, values, singles
 
 
 def _newest(table: pa.Table, after: _Cursor | None, limit: int) -> pa.Table:
@@ -277,7 +291,7 @@ def mask_of(table: pa.Table, wanted: PredictionFilters) -> pa.ChunkedArray | Non
     return functools.reduce(pc.and_, masks) if masks else None
 
 
-def _prediction(meta: dict[str, Any], values: dict[str, Any]) -> Prediction:
+def _prediction(meta: dict[str, Any], values: dict[str, Any], singles: frozenset[str]) -> Prediction:
     return Prediction(
         id=UUID(bytes=values["prediction_id"]),
         row=values["row"],
@@ -290,15 +304,15 @@ def _prediction(meta: dict[str, Any], values: dict[str, Any]) -> Prediction:
         request_id=values["request_id"] or "",
         key_id=values["key_id"] or "",
         flags=tuple(word for bit, word in WORDS_OF_FLAGS.items() if (values["flags"] or 0) & bit),
-        inputs={name[3:]: _finite(value) for name, value in values.items() if name.startswith("in.")},
-        outputs={name[4:]: _finite(value) for name, value in values.items() if name.startswith("out.")},
+        inputs={name[3:]: _plain(value, single=name in singles) for name, value in values.items() if name.startswith("in.")},
+        outputs={name[4:]: _plain(value, single=name in singles) for name, value in values.items() if name.startswith("out.")},
     )
 
 
-def _finite(value: Any) -> Any:
-    """JSON has no NaN and no infinity: they become None."""
+def _plain(value: Any, *, single: bool) -> Any:
+    """Give a value as JSON and people take it: no NaN and no infinity, which become None, and the shortest decimal of single precision."""
     if isinstance(value, float):
-        return value if math.isfinite(value) else None
+        return None if not math.isfinite(value) else shortest_of(value) if single else value
     if isinstance(value, list):
-        return [_finite(each) for each in value]
+        return [_plain(each, single=single) for each in value]
     return value

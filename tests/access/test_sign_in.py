@@ -11,7 +11,7 @@ from django.db import connection
 from access.errors import LinkNotValid
 from access.models import AuditEntry, Person, SignInLink
 from access.people import create_person
-from access.sign_in import create_link, invite, use_link
+from access.sign_in import check_link, create_link, invite, use_link
 from core.clock import now
 from core.errors import Forbidden, NotFound
 
@@ -28,6 +28,20 @@ def test_signs_in_once(ada):
         use_link(token)
     entry = AuditEntry.objects.get(verb="sign_in")
     assert (entry.subject_name, entry.address) == ("ada", "10.0.0.7")
+
+
+def test_a_link_is_looked_at_without_being_spent_and_says_that_it_was_used(ada):
+    token = create_link(ada)
+    check_link(token)
+    assert SignInLink.objects.get().used_at is None
+    use_link(token)
+    used_at = SignInLink.objects.get().used_at
+    for again in (check_link, use_link):
+        with pytest.raises(LinkNotValid, match=rf"was used at {used_at:%H:%M:%S} UTC.* works once\. Ask an admin .* “signalbox sign-in”"):
+            again(token)
+    for unknown in ("", "x"):
+        with pytest.raises(LinkNotValid, match=r"older than 15 minutes, or there never was .* “signalbox sign-in”"):
+            check_link(unknown)
 
 
 def test_keeps_only_the_digest(ada):

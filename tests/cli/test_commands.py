@@ -155,6 +155,8 @@ def test_a_version_that_cannot_be_served_is_listed_as_such_and_checked_again(pro
     assert (sent.returncode, "cli-outliers version 1 cannot be served" in sent.stderr) == (3, True)
     lines = [line.split("  ") for line in product.command("versions", "cli-outliers").stdout.splitlines()]
     assert [part for part in lines[1] if part][1] == "not servable"
+    (listed,) = [line for line in product.command("models").stdout.splitlines() if line.startswith("cli-outliers")]
+    assert "not servable" in listed
     again = product.command("check-again", "cli-outliers", "1")
     assert (again.returncode, "✗ Converted in the sandbox" in again.stderr) == (3, True)
     assert "cli-outliers version 1 cannot be served. LocalOutlierFactor" in again.stderr
@@ -173,6 +175,10 @@ def test_reads_rows_as_csv_by_the_signature_and_says_what_is_no_file_of_rows(pro
     pasted = subprocess.run(["bash", "-c", told.partition("paste")[2]], capture_output=True, timeout=30, check=True)
     assert json.loads(pasted.stdout)["predictions"] == named[:1]
     assert _json(product, "predict", name, str(tmp_path / "two.csv"))["predictions"] == named
+    heading, *lines = _in_process(product, "predict", name, str(iris / "two.json")).stdout.splitlines()
+    assert heading.split() == ["ROW", "LABEL", "P(0)", "P(1)", "P(2)"]
+    assert [line.split()[:2] for line in lines] == [["0", "0"], ["1", "0"]]
+    assert all(len(share) <= len("0.123456") for line in lines for share in line.split()[2:])
     wrong = product.command("predict", name, str(iris / "1.joblib"))
     assert (wrong.returncode, wrong.stderr.startswith("Error: The body is not CSV in UTF-8")) == (1, True)
     (tmp_path / "half.json").write_text('{"rows": [')

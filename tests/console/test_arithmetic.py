@@ -9,12 +9,15 @@ import pytest
 
 from console import snippets
 from console.changes import changes
-from console.checks import Quality, Side, checks, passed
+from console.checks import Alarm, Quality, Side, checks, passed
 from console.figures import figures
 from console.monitoring import badness
 from console.templatetags import formats, ui
 from monitoring.queries.shapes import DriftCell
+from registry.compare_answers import COMPARE
+from registry.register import CHECK
 from registry.signature import Feature, Kind, Layout, Signature, Tensor
+from serving import seal
 from serving.counts import Counts, Numbers
 from serving.latency import BUCKETS, bucket_of
 from serving.queries import TrafficSummary
@@ -97,22 +100,22 @@ def test_a_tile_without_requests_says_so() -> None:
     assert [figure.value for figure in figures(summary)] == ["0.0", "—", "—", "—", "—", "0.0"]
 
 
-def test_a_candidate_without_numbers_waits_in_every_check() -> None:
+def test_a_candidate_without_numbers_waits_in_every_check_of_numbers() -> None:
     rows = checks(Side(numbers(5000, 4)), Side())
-    assert [row.verdict for row in rows] == ["wait"] * 5
-    assert passed(rows) == 0
+    assert [row.verdict for row in rows] == ["wait"] * 5 + ["pass"]
+    assert passed(rows) == 1
 
 
-def test_a_good_candidate_passes_all_five() -> None:
+def test_a_good_candidate_passes_all_six() -> None:
     live = Side(numbers(50_000, 4), Quality("accuracy", 0.8, 500), 0.05)
     candidate = Side(numbers(1000, 4, errors=5), Quality("accuracy", 0.795, 100), 0.19)
-    assert [row.verdict for row in checks(live, candidate)] == ["pass"] * 5
+    assert [row.verdict for row in checks(live, candidate)] == ["pass"] * 6
 
 
 def test_a_bad_candidate_fails_where_it_is_bad() -> None:
     live = Side(numbers(50_000, 4), Quality("mae", 10.0, 500), 0.05)
-    candidate = Side(numbers(999, 40, errors=10), Quality("mae", 11.0, 100), 0.2)
-    assert [row.verdict for row in checks(live, candidate)] == ["fail", "fail", "fail", "fail", "wait"]
+    candidate = Side(numbers(999, 40, errors=10), Quality("mae", 11.0, 100), 0.2, (Alarm(7, "x drifted"),))
+    assert [row.verdict for row in checks(live, candidate)] == ["fail", "fail", "fail", "fail", "wait", "fail"]
 
 
 def test_changes_name_what_a_slot_held_and_holds() -> None:
@@ -145,3 +148,22 @@ def test_a_severe_hour_is_worse_than_a_larger_shift_among_few_rows():
         DriftCell(at, rows, psi, verdict, "") for rows, psi, verdict in ((40, 0.9, "too_few"), (900, 0.3, "severe"), (300, 0.5, "stable"), (0, None, "no_data"))
     ]
     assert max(cells, key=badness).verdict == "severe"
+
+
+@pytest.mark.parametrize("kind", [CHECK, COMPARE, seal.KIND])
+def test_every_job_has_a_name_for_people(kind: str) -> None:
+    assert "." not in ui.job_words(kind)
+
+
+@pytest.mark.parametrize(
+    ("start", "end", "text"),
+    [
+        ((22, 8, 30), (22, 8, 35), "2026-11-22 08:30 to 08:35 UTC"),
+        ((22, 0, 0), (23, 0, 0), "2026-11-22 00:00 to 2026-11-23 00:00 UTC"),
+        ((22, 8, 30), None, "2026-11-22 08:30:00 UTC"),
+    ],
+)
+def test_a_window_is_a_span(start: tuple[int, int, int], end: tuple[int, int, int] | None, text: str) -> None:
+    moments = [datetime(2026, 11, *parts, tzinfo=UTC) if parts else None for parts in (start, end)]
+    assert moments[0] is not None
+    assert formats.span(moments[0], moments[1]) == text

@@ -10,6 +10,7 @@ from pytest_django import DjangoAssertNumQueries
 
 from access.actors import Actor
 from core.clock import now
+from monitoring.models import Alert
 from serving.create_endpoint import create_endpoint
 from serving.latency import BUCKETS, bucket_of
 from serving.models import Endpoint, TrafficWindow
@@ -106,14 +107,43 @@ def test_the_ledger_tells_what_served_at_a_moment(client_of: ClientOf, endpoint:
 def test_the_page_and_its_parts_cost_few_queries(client_of: ClientOf, judged: None, django_assert_max_num_queries: DjangoAssertNumQueries) -> None:
     client = client_of("viewer")
     client.get("/endpoints/churn-scorer/")
-    with django_assert_max_num_queries(19):
+    with django_assert_max_num_queries(20):
         page = client.get("/endpoints/churn-scorer/").content.decode()
     assert "Prediction drift" in page
     assert 'id="drift"' in page
-    with django_assert_max_num_queries(14):
+    with django_assert_max_num_queries(15):
         client.get("/endpoints/churn-scorer/side/", headers={"HX-Request": "true"})
     with django_assert_max_num_queries(7):
         client.get("/endpoints/churn-scorer/pulse/", headers={"HX-Request": "true"})
+
+
+def _alert(version: int, **more: Any) -> Alert:
+    values = {"severity": "severe", "title": "The feature charges drifted, PSI 0.41", "first_at": now(), "last_at": now()}
+    more = {"cause": "drift", "endpoint": "churn-scorer"} | more
+    return Alert.objects.create(model="churn", version=version, dedup_key=f"{more['cause']}:{more['endpoint']}", **values, **more)
+
+
+def test_an_open_alert_about_the_candidate_is_no_good_sign_for_a_promotion(
+    client_of: ClientOf, endpoint: Endpoint, django_assert_num_queries: DjangoAssertNumQueries
+) -> None:
+    client, side = client_of("operator"), "/endpoints/churn-scorer/side/"
+    calm = client.get(side).content.decode()
+    assert 'No open alert<small>about the version, at this endpoint</small></th><td class="num">0</td><td class="num"><b>0</b>' in calm
+    assert ">1 of 6</span>" in calm
+    with django_assert_num_queries(14):
+        client.get(side)
+    _alert(13, cause="output-drift", state="resolved")
+    _alert(13, endpoint="another")
+    _alert(12, cause="performance")
+    assert ">1 of 6</span>" in client.get(side).content.decode()
+    mine = _alert(13)
+    with django_assert_num_queries(14):
+        page = client.get(side).content.decode()
+    link = f'<a class="link" href="/alerts/{mine.number}/">Alert {mine.number}: The feature charges drifted, PSI 0.41</a>'
+    assert f'No open alert<small>{link}</small></th><td class="num">1</td><td class="num"><b>1</b></td>' in page
+    assert ">0 of 6</span>" in page
+    sheet = client.get("/endpoints/churn-scorer/promote/").content.decode()
+    assert f'<a href="/alerts/{mine.number}/">Alert {mine.number}</a> about v13 is not resolved: The feature charges drifted' in sheet
 
 
 def test_an_unknown_endpoint_is_404(client_of: ClientOf) -> None:

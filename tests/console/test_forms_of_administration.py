@@ -16,7 +16,9 @@ from access.keys import create_key, revoke_key
 from access.models import ApiKey, AuditEntry, Grant, Person
 from access.people import create_person
 from access.sign_in import create_link
+from console.settings_page import settings_of
 from core.clock import now
+from core.environment import SET_BY_UP, Environment
 from serving.models import KeyUsage
 from tests.conftest import ClientOf
 
@@ -50,6 +52,10 @@ def test_looking_at_a_link_does_not_use_it_up(client: Client, ada: Person) -> No
     assert [client.get(f"/sign-in/{token}/").status_code for _ in range(3)] == [200, 200, 200]
     assert client.post(f"/sign-in/{token}/")["Location"] == "/"
     assert Client().post(f"/sign-in/{token}/").status_code == 401
+    used = Client().get(f"/sign-in/{token}/")
+    assert (used.status_code, "works once and for" in used.content.decode()) == (401, False)
+    assert "This sign-in link was used at" in used.content.decode()
+    assert "“signalbox sign-in”" in used.content.decode()
 
 
 def test_somebody_without_a_password_is_asked_to_set_one(client: Client, admin: Actor) -> None:
@@ -239,3 +245,12 @@ def test_no_secret_is_on_the_settings_page(client_of: ClientOf) -> None:
     page = client_of("viewer").get("/settings/").content.decode()
     assert environment().session_secret not in page
     assert "SIGNALBOX_VAR_DIR" in page
+
+
+def test_the_settings_page_says_who_set_what(monkeypatch: pytest.MonkeyPatch) -> None:
+    chosen = {"SIGNALBOX_VAR_DIR": str(Environment.model_fields["var_dir"].default), "SIGNALBOX_CONSOLE_PORT": "43210", "SIGNALBOX_PREDICT_PORT": "8701"}
+    for name, value in {**chosen, SET_BY_UP: ",".join(chosen), "SIGNALBOX_HOST": "0.0.0.0", "SIGNALBOX_GRPC_PORT": "8702"}.items():
+        monkeypatch.setenv(name, value)
+    sources = {setting.variable.removeprefix("SIGNALBOX_"): setting.source for setting in settings_of(Environment())}
+    asked = ("VAR_DIR", "CONSOLE_PORT", "PREDICT_PORT", "HOST", "GRPC_PORT", "WORKER_PROCESSES")
+    assert [sources[name] for name in asked] == ["default", "signalbox up", "default", "environment", "environment", "default"]

@@ -80,6 +80,7 @@ def test_a_reason_stays_readable(client_of: ClientOf, state: str, column: str, w
     assert words in page
     assert "Check again" in page
     assert "There is no build to deploy" in page
+    assert (">not servable</span>" in client_of("viewer").get("/models/").content.decode()) == (state == "ready")
     page = client_of("viewer").get("/models/churn/1/").content.decode()
     assert ("Check again" in page, "Checking again needs the right <code>model.register</code>" in page) == (False, True)
 

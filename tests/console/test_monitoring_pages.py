@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import re
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import pytest
 
 from access.actors import Actor
 from console.audit import changes
+from core import jobs
 from core.clock import now
 from core.ids import uuid7
+from core.models import Job
 from monitoring.evaluate import evaluate_now
 from monitoring.models import Alert, DriftResult, Outcome
 from monitoring.outcomes import OutcomeIn, send_outcomes
+from serving import seal
 from serving.create_endpoint import create_endpoint
+from serving.delete_endpoint import delete_endpoint
 from tests.conftest import ClientOf
 from tests.monitoring import world
 
@@ -100,6 +104,38 @@ def test_every_page_of_an_endpoint_has_its_tabs_and_rolls_back_at_the_same_place
         assert page.count('<nav class="tabs" aria-label="churn-scorer">') == 1, path
         assert page.count('aria-keyshortcuts="r"') == 1, path
         assert page.count("<h1") == 1, path
+
+
+def test_an_alert_shows_its_first_window_as_a_span(client_of: ClientOf, drifted: None) -> None:
+    first = world.window(2)
+    span = f"{first:%Y-%m-%d %H:%M} to {first + timedelta(minutes=5):%H:%M} UTC"
+    client, alert = client_of("viewer"), Alert.objects.get(cause="drift")
+    assert f"first window {span}" in client.get(f"/alerts/{alert.number}/").content.decode()
+    assert f'title="{span}"' in client.get("/alerts/").content.decode()
+    shown = client.get(f"/api/v1/alerts/{alert.number}/").json()["alert"]
+    assert [datetime.fromisoformat(shown[name]) for name in ("first_at", "first_end_at")] == [first, first + timedelta(minutes=5)]
+    assert shown["deleted"] is False
+
+
+def test_a_deleted_endpoint_is_called_so_where_its_alerts_are_shown(client_of: ClientOf, drifted: None, operator: Actor) -> None:
+    delete_endpoint(actor=operator, endpoint=world.ENDPOINT, revision=1)
+    assert jobs.run(str(Job.objects.get(kind=seal.KIND).id), seal.seal)
+    client, alert = client_of("viewer"), Alert.objects.get(cause="drift")
+    assert "~" in alert.endpoint
+    for path in ("/alerts/?state=all", f"/alerts/{alert.number}/"):
+        page = client.get(path).content.decode()
+        assert "churn-scorer (deleted)" in page
+        assert "churn-scorer~" not in re.sub(r' (?:href|src|value)="[^"]*"', "", page)
+        assert "/monitoring/churn-scorer~" not in page
+    assert client.get("/api/v1/alerts/").json()["results"][0]["deleted"] is True
+
+
+def test_a_refused_limit_is_named_as_its_form_names_it(client_of: ClientOf, drifted: None) -> None:
+    path = "/monitoring/churn-scorer/limits/"
+    form = {name: value for name, _, _, value, *_ in client_of("operator").get(path).context["fields"]}
+    page = client_of("operator").post(path, form | {"windows_in_a_row": "99"})
+    assert page.status_code == 422
+    assert "“Windows in a row” must be a whole number from 1 to 20, not 99" in page.content.decode()
 
 
 def test_muting_a_feature_needs_its_right(client_of: ClientOf, drifted: None) -> None:

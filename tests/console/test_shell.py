@@ -86,6 +86,13 @@ def test_404_offers_a_search_for_the_last_word(client_of: ClientOf) -> None:
     assert 'name="q" value="churn-scorer"' in answer.content.decode()
 
 
+def test_404_leads_to_the_list_that_would_have_it(client_of: ClientOf) -> None:
+    page = client_of("viewer").get("/models/nothing/").content.decode().partition("<main")[2].partition("</main>")[0]
+    assert 'href="/models/"' in page
+    assert 'name="q" value="nothing"' in page
+    assert 'href="/endpoints/"' not in page
+
+
 def test_404_for_nobody_needs_no_shell(client: Client, db: None) -> None:
     answer = client.get("/nowhere/")
     assert answer.status_code == 404

@@ -42,7 +42,8 @@ def test_null_is_filled_in_by_the_policy_replace_alone(standing: Plane, missing:
     [
         ("Input 'note', row 1: the text is missing", "filled", customer("note")["inputs"]),
         ("Input 'input', row 0, feature 'b': nan is refused: a number is missing", "filled-counts", [("INT64", [1, 2], [1, None])]),
-        ("Expected `int | null`, got `float`", "filled-counts", [("INT64", [1, 2], [None, 1.5])]),
+        ("row 0, column 1 takes a whole number or null, not a fraction.", "filled-counts", [("INT64", [1, 2], [None, 1.5])]),
+        ("Input 'age' of model 'customers', row 1 takes a whole number, not null. The endpoint's policy", "customers", customer("age")["inputs"]),
         ("a value does not fit INT64", "filled-counts", [("INT64", [1, 2], [None, 2**64])]),
         ("Input 'input', row 1, feature 'c': nan is refused: a number is missing", "filled-matrix", [("FP32", [2, 3], [1, None, 2, 1, 1, None])]),
     ],

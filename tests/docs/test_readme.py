@@ -41,7 +41,7 @@ def test_every_block_of_the_readme_runs(product, tmp_path):
     printed = [run(block, tmp_path, settings) for block in runnable]
     assert len(printed) == 2
     heading, answer = printed[-1].splitlines()[-2:]
-    assert heading.split() == ["LABEL", "PROBABILITIES"]
+    assert heading.split() == ["ROW", "LABEL", "P(0)", "P(1)", "P(2)"]
     assert answer.split()[:2] == ["0", "0"]
     after = (ROOT / "docs" / "tutorial" / "first-model.md").read_text()
     (trained,) = [block for block in BLOCK.findall(after) if block[0] == "python"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
@@ -12,8 +12,9 @@ from core.errors import Conflict, Forbidden, Invalid
 from monitoring.errors import AlertIsClosed, NoReference, NoSuchAlert, NoSuchEndpoint, WrongRule
 from monitoring.evaluate import evaluate_now, evaluate_waiting
 from monitoring.handle_alert import acknowledge, note, resolve
-from monitoring.models import Alert, AlertNote, Calibration, DriftResult, Level, Reference, Rule, Standing, WindowProfile
-from monitoring.queries import drift_overview
+from monitoring.incidents import Finding, report
+from monitoring.models import LENGTH, Alert, AlertNote, Calibration, DriftResult, Level, Reference, Rule, Standing, WindowProfile
+from monitoring.queries import alert_detail, drift_overview
 from monitoring.reference import document_of
 from monitoring.retention import delete_old
 from monitoring.rules import change_rule, rule_of
@@ -68,6 +69,40 @@ def test_a_shift_of_two_windows_opens_one_alert_per_cause(operator: Actor) -> No
     assert {item["key"] for item in outputs.detail["items"]} == {"out.label", "out.probability"}
     evaluate_now(actor=operator, endpoint=ENDPOINT)
     assert Alert.objects.count() == 2
+
+
+def _finding(level: Level, first_at: datetime) -> Finding:
+    return Finding("drift", MODEL, VERSION, "severe", "charges drifted", [], level, first_at, first_at)
+
+
+def _window_of(start: datetime, *, version: int = VERSION, level: int = Level.FIVE_MINUTES) -> None:
+    WindowProfile.objects.create(endpoint=ENDPOINT, model=MODEL, version=version, slot="blue", level=level, start_at=start, n=9)
+
+
+@pytest.mark.parametrize("level", [Level.HOUR, Level.DAY])
+def test_an_alert_of_a_long_window_begins_when_the_version_first_had_traffic(db: None, level: Level) -> None:
+    start = datetime(2026, 11, 22, tzinfo=UTC)
+    for minute, version in ((-5, VERSION), (5, VERSION + 1), (30, VERSION), (35, VERSION)):
+        _window_of(start + timedelta(minutes=minute), version=version)
+    alert = report(ENDPOINT, _finding(level, start))
+    assert alert is not None
+    assert alert.first_at == start + timedelta(minutes=30)
+    row = alert_detail(alert.number).alert
+    assert (row.first_at, row.first_end_at, row.last_end_at) == (alert.first_at, start + LENGTH[level], start + LENGTH[level])
+    fine = datetime(2026, 11, 22, 23, 55, tzinfo=UTC)
+    report(ENDPOINT, _finding(Level.FIVE_MINUTES, fine))
+    row = alert_detail(alert.number).alert
+    assert (row.first_at, row.first_end_at) == (alert.first_at, start + LENGTH[level])
+    assert (row.last_at, row.last_end_at) == (fine, fine + timedelta(minutes=5))
+
+
+def test_an_alert_of_a_short_window_or_without_finer_ones_keeps_its_start(db: None) -> None:
+    start = datetime(2026, 11, 22, 8, 30, tzinfo=UTC)
+    for level in Level:
+        alert = report(ENDPOINT, _finding(level, start.replace(hour=0, minute=0)))
+        assert alert is not None
+        assert alert.first_at == start.replace(hour=0, minute=0)
+        alert.delete()
 
 
 def test_one_window_alone_opens_nothing(operator: Actor) -> None:

@@ -23,6 +23,7 @@ from serving import seal
 from serving.create_endpoint import create_endpoint
 from serving.delete_endpoint import delete_endpoint
 from serving.models import Endpoint, PredictionSegment, TrafficWindow
+from serving.sealed_names import sealed_name
 from tests.conftest import _person
 
 NAME = "churn-scorer"
@@ -88,7 +89,7 @@ def test_can_be_deleted_and_made_again_any_number_of_times(endpoint: Endpoint, o
     for turn in range(3):
         _segment()
         delete_endpoint(actor=operator, endpoint=NAME, revision=Endpoint.objects.get().revision)
-        Job.objects.filter(kind=seal.KIND, state="queued").update(payload={"sealed": seal.sealed_name(NAME, f"turn{turn}")})
+        Job.objects.filter(kind=seal.KIND, state="queued").update(payload={"sealed": sealed_name(NAME, f"turn{turn}")})
         _seal()
         create_endpoint(actor=operator, name=NAME)
     assert sorted(PredictionSegment.objects.values_list("endpoint", flat=True)) == [f"{NAME}~turn{turn}" for turn in range(3)]

@@ -7,20 +7,36 @@ import io
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from access.models import AuditEntry
 from core.clock import now
 from core.errors import Forbidden, Invalid, NotFound
 from core.ids import uuid7
+from registry.signature import Feature, Kind
 from serving import compact
 from serving import delete_old as old
 from serving.export import export_predictions
 from serving.models import PredictionSegment
 from serving.queries import PredictionFilters, prediction, predictions_page
-from serving.segments import FLAG_CACHE_HIT, FLAG_DEMO, FLAG_OUT_OF_BOUNDS, FLAG_UNSEEN_CATEGORY, decode, encode, table_of
+from serving.segments import (
+    FLAG_CACHE_HIT,
+    FLAG_DEMO,
+    FLAG_OUT_OF_BOUNDS,
+    FLAG_UNSEEN_CATEGORY,
+    decode,
+    encode,
+    output_field,
+    sent_field,
+    shortest,
+    shortest_of,
+    table_of,
+)
 from serving.tasks import delete_old
 
 NAME = "churn-scorer"
@@ -302,3 +318,49 @@ def test_predictions_past_their_retention_are_deleted_in_batches(db, monkeypatch
     delete_old()
     assert PredictionSegment.objects.count() == 1
     assert PredictionSegment.objects.get().last_at > now() - timedelta(days=30)
+
+
+def test_numbers_of_single_precision_are_shown_as_they_were_sent(endpoint, client_of):
+    """A matrix of FP32, as the data plane writes it: 0.1 was sent, and 0.10000000149011612 is what the tensor held."""
+    (identifier,) = segment(BEGIN, 3, per_request=3)
+    sent = np.array([[0.1, 7], [1 / 3, 0], [np.nan, 2]], np.float32)
+    features = [Feature(name="charges", kind=Kind.NUMBER), Feature(name="tenure", kind=Kind.INTEGER)]
+    lists = pa.FixedSizeListArray.from_arrays(pa.array(sent.reshape(-1)), 2)
+    made = decode(PredictionSegment.objects.get().columns).drop_columns(["in.tenure", "out.probabilities"])
+    made = made.append_column(sent_field("in.input", lists.type, features), lists)
+    made = made.append_column(output_field("score", pa.float64(), single=True), pa.array(np.array([0.7, 0.2, 0.3], np.float32).astype(np.float64)))
+    made = made.append_column("out.exact", pa.array([0.10000000149011612, 0.1, 16777217.0]))
+    made = made.append_column("out.probabilities", pa.array([[0.1, 0.9], None, [0.3]], pa.list_(pa.float32())))
+    PredictionSegment.objects.update(columns=encode(made))
+    rows = prediction(identifier, NAME).rows
+    assert [row.inputs["charges"] for row in rows] == [0.1, 0.33333334, None]
+    assert [row.inputs["tenure"] for row in rows] == [7, 0, 2]
+    assert [row.outputs["score"] for row in rows] == [0.7, 0.2, 0.3]
+    assert [row.outputs["exact"] for row in rows] == [0.10000000149011612, 0.1, 16777217.0]
+    assert [row.outputs["probabilities"] for row in rows] == [[0.1, 0.9], None, [0.3]]
+    assert sorted(row.inputs["charges"] or 0 for row in predictions_page(NAME).results) == [0, 0.1, 0.33333334]
+    viewer = client_of("scientist")
+    page = viewer.get(f"/endpoints/{NAME}/predictions/{identifier}/").content.decode()
+    assert "0.10000000149" not in page.replace("exact</dt><dd>0.10000000149011612", "")
+    assert "&quot;charges&quot;: 0.1, &quot;tenure&quot;: 7" in page or "&quot;charges&quot;: 0.1}" in page
+    asked = {"since": f"{BEGIN:%Y-%m-%dT%H:%M}", "until": f"{BEGIN:%Y-%m-%dT%H}:59"}
+    lines = list(csv.DictReader(io.StringIO(b"".join(viewer.get(f"/endpoints/{NAME}/predictions/export.csv", asked).streaming_content).decode())))
+    assert [line["in.charges"] for line in lines] == ["0.1", "0.33333334", ""]
+    assert [line["out.score"] for line in lines] == ["0.7", "0.2", "0.3"]
+    assert [line["out.probabilities"] for line in lines] == ["[0.1, 0.9]", "", "[0.3]"]
+
+
+@given(st.lists(st.floats(width=32, allow_nan=False), min_size=1))
+def test_both_ways_to_the_shortest_decimal_agree_and_lose_nothing(values):
+    single = np.array(values, np.float32)
+    lists = pa.array([values, None, values[:1]], pa.list_(pa.float32())).slice(0, 2)
+    table = pa.Table.from_arrays(
+        [pa.array(single.astype(np.float64)), pa.array([values] * len(values), pa.list_(pa.float32()))],
+        schema=pa.schema([output_field("x", pa.float64(), single=True), pa.field("out.y", pa.list_(pa.float32()))]),
+    )
+    made = shortest(table)
+    assert made["out.x"].to_pylist() == [shortest_of(value) for value in values]
+    assert (np.array(made["out.x"].to_pylist(), np.float32) == single).all()
+    assert made["out.y"].to_pylist()[0] == made["out.x"].to_pylist()
+    gaps = shortest(pa.table({"out.y": pa.chunked_array([lists, lists.slice(1)])}))["out.y"].to_pylist()
+    assert gaps == [made["out.x"].to_pylist(), None, None]
