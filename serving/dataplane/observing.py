@@ -6,10 +6,7 @@ the run folder, which each process looks at. No setting names a file or a receiv
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
 import logging
-import os
 import re
 import threading
 import time
@@ -17,10 +14,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import orjson
-
 from core.tracing import NEVER, Sampling, sampling
 from serving.dataplane.errors import BadRequest, Unsupported
+from serving.dataplane.noticeboard import Document, Noticeboard
 from serving.dataplane.watch import Traces
 
 logger = logging.getLogger(__name__)
@@ -61,13 +57,15 @@ class Observing:
     """The settings of this process, kept at ``path``. ``traces`` is None where none are made."""
 
     def __init__(self, path: Path, traces: Traces | None) -> None:
-        self._path, self._traces = path, traces
-        self._kept: dict[str, Settings] = {}
-        self._seen: tuple[int, int] | None = None
+        self._board, self._traces = Noticeboard(path), traces
         self._wanted = _Wanted()
         self._following = threading.Lock()
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="observing", daemon=True)
+
+    @property
+    def _kept(self) -> dict[str, Settings]:
+        return self._board.document
 
     def start(self) -> None:
         for handler in logging.getLogger().handlers:
@@ -111,21 +109,11 @@ class Observing:
 
     def _change(self, part: str, changes: Settings, actor: str) -> None:
         logger.warning("The API key %s sets %s: %s.", actor, part, changes)
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        with self._path.with_suffix(".lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            kept = self._read()
-            kept[part] = {name: value for name, value in (kept.get(part, {}) | changes).items() if value is not None}
-            fresh = self._path.with_suffix(f".{os.getpid()}")
-            fresh.write_bytes(orjson.dumps(kept))
-            fresh.replace(self._path)
 
-    def _read(self) -> dict[str, Settings]:
-        try:
-            kept: dict[str, Settings] = orjson.loads(self._path.read_bytes())
-        except FileNotFoundError:
-            return {}
-        return kept
+        def edit(kept: Document) -> None:
+            kept[part] = {name: value for name, value in (kept.get(part, {}) | changes).items() if value is not None}
+
+        self._board.change(edit)
 
     def _run(self) -> None:
         while not self._stopping.wait(_EVERY_S):
@@ -137,12 +125,7 @@ class Observing:
     def _follow(self) -> None:
         """Do as the file says, if it has changed."""
         with self._following:
-            seen = None
-            with contextlib.suppress(FileNotFoundError):
-                stat = self._path.stat()
-                seen = (stat.st_ino, stat.st_mtime_ns)
-            if seen != self._seen:
-                self._kept, self._seen = self._read(), seen
+            if self._board.look():
                 self._apply()
 
     def _apply(self) -> None:
