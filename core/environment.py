@@ -7,6 +7,7 @@ documents each field, and a test holds the two together.
 from __future__ import annotations
 
 import hashlib
+import ipaddress
 import os
 import secrets
 import tempfile
@@ -51,6 +52,9 @@ class Environment(BaseSettings):
     answer_memory_bytes: int = Field(
         default=0, ge=0, description="Memory for kept answers, all data-plane processes together; 0: a sixteenth of the machine's."
     )
+    shared_memory: Literal["auto", "on", "off"] = Field(
+        default="auto", description="Whether callers may send tensors in this machine's shared memory; auto: if nobody else can call."
+    )
     worker_processes: int = Field(default=2, ge=1, le=256, description="Celery worker processes.")
     demo: bool = Field(default=True, description="Runs the demo's models, traffic and outcomes.")
     upload_limit_bytes: int = Field(default=2**31, ge=1024, description="The largest model file that is taken.")
@@ -73,6 +77,23 @@ class Environment(BaseSettings):
     def observing_file(self) -> Path:
         """What was set of the log and of traces while Signalbox runs."""
         return self.run_dir / "observing.json"
+
+    @property
+    def regions_file(self) -> Path:
+        """The regions of shared memory that callers have registered."""
+        return self.run_dir / "regions.json"
+
+    @property
+    def offers_shared_memory(self) -> bool:
+        """Tell whether callers may name shared memory: as it is set, else where predictions are answered to this machine alone."""
+        if self.shared_memory == "auto":
+            return is_loopback(self.host.strip("[]")) and not self.has_proxy
+        return self.shared_memory == "on"
+
+    @property
+    def has_proxy(self) -> bool:
+        """Tell whether a proxy stands before Signalbox: everybody then comes from this machine's address."""
+        return bool(self.https or self.public_console_url or self.public_predict_url)
 
     @property
     def artifacts_dir(self) -> Path:
@@ -154,6 +175,14 @@ class Environment(BaseSettings):
 def address(host: str, port: int) -> str:
     """Give ``host:port`` as URLs and gRPC have it."""
     return f"{bracketed(host)}:{port}"
+
+
+def is_loopback(host: str) -> bool:
+    """Tell whether an address, or ``localhost``, is reached by this machine alone."""
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 def bracketed(host: str) -> str:

@@ -45,7 +45,8 @@ def run(environment: Environment) -> int:
     run_dir = environment.run_dir
     give(run_dir, service_account(environment.var_dir.resolve() / "postgres"))
     with lock.take(run_dir):
-        environment.observing_file.unlink(missing_ok=True)
+        for set_while_it_ran in (environment.observing_file, environment.regions_file):
+            set_while_it_ran.unlink(missing_ok=True)
         console = sockets.listen(environment.host, environment.console_port, "SIGNALBOX_CONSOLE_PORT")
         predict = sockets.listen(environment.host, environment.predict_port, "SIGNALBOX_PREDICT_PORT")
         grpc = sockets.listen(environment.host, environment.grpc_port, "SIGNALBOX_GRPC_PORT") if environment.grpc_port else None

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Iterable
 
-from core.environment import Environment
+from core.environment import Environment, is_loopback
 
 _FORWARDING = {"forwarded", "via", "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto", "x-real-ip"}
 REFUSAL = (
@@ -21,13 +20,9 @@ def needs_key(environment: Environment, peer: str, headers: Iterable[str]) -> bo
     """
     if environment.metrics_open:
         return False
-    has_proxy = environment.https or environment.public_console_url or environment.public_predict_url
-    return bool(has_proxy) or not is_local(peer) or not _FORWARDING.isdisjoint(headers)
+    return environment.has_proxy or not is_local(peer) or not _FORWARDING.isdisjoint(headers)
 
 
 def is_local(peer: str) -> bool:
     """Tell whether an address is of this machine; an empty one is of a Unix socket."""
-    try:
-        return not peer or ipaddress.ip_address(peer).is_loopback
-    except ValueError:
-        return False
+    return not peer or is_loopback(peer)

@@ -10,14 +10,15 @@ import orjson
 from serving.dataplane import ids, tensors
 from serving.dataplane.binary import to_bytes
 from serving.dataplane.call import JSON, Call, Headers
-from serving.dataplane.decode import InferRequest, Parameters
+from serving.dataplane.decode import InferRequest, OutputWish, Parameters
 from serving.dataplane.errors import BadRequest
+from serving.dataplane.shared_memory import Target, is_named
 from serving.dataplane.tensors import Array
 from serving.table import BuildEntry
 
 _OCTETS = b"content-type: application/octet-stream\r\n"
-Wish = list[tuple[int, bool]]
-"""Indices of the outputs wanted, and whether as binary."""
+Wish = list[tuple[int, bool | Target]]
+"""Indices of the outputs wanted, and whether as binary, or where in shared memory."""
 
 
 class Answers:
@@ -47,8 +48,7 @@ class Answers:
                 raise BadRequest(f"unexpected inference output '{output.name}' for model '{self._endpoint}'. Its outputs are {self._outputs}.")
             if _given(output.parameters, "classification"):
                 raise BadRequest("The classification extension is not supported. Ask for the outputs label and probabilities.")
-            binary = _is_true(output.parameters, "binary_data") if _given(output.parameters, "binary_data") else binary_by_default
-            wish.append((self._outputs.index(output.name), binary))
+            wish.append((self._outputs.index(output.name), _form_of(output, binary_by_default)))
         if len({index for index, _ in wish}) != len(wish):
             raise BadRequest(f"An output of model '{self._endpoint}' is asked for twice. Ask for it once.")
         return wish
@@ -61,8 +61,8 @@ class Answers:
             parts += (b'"id":', orjson.dumps(call.request_id), b",")
         parts.append(b'"outputs":[')
         tail: list[bytes] = []
-        for index, binary in call.wanted or self._all:
-            self._output(index, outputs[index][start:stop], binary, parts, tail)
+        for index, form in call.wanted or self._all:
+            self._output(index, outputs[index][start:stop], form, parts, tail)
         parts[-1] = b"}]}"
         head = b"".join(parts)
         headers = self._headers % identifier
@@ -91,11 +91,13 @@ class Answers:
             self._template = (shapes, b"".join(parts)[:-1] + b"]}")
         return self._template[1]
 
-    def _output(self, index: int, array: Array, binary: bool, parts: list[bytes], tail: list[bytes]) -> None:
+    def _output(self, index: int, array: Array, form: bool | Target, parts: list[bytes], tail: list[bytes]) -> None:
         datatype = tensors.DATATYPE_OF[array.dtype].encode()
         shape = ",".join(map(str, array.shape)).encode()
         parts += (self._heads[index], datatype, b'","shape":[', shape)
-        if binary:
+        if isinstance(form, Target):
+            parts += (b'],"parameters":', orjson.dumps(form.parameters()), b"},")
+        elif form:
             data = to_bytes(array)
             tail.append(data)
             parts += (b'],"parameters":{"binary_data_size":', str(len(data)).encode(), b"}", b"},")
@@ -128,6 +130,12 @@ class Answers:
         if self._labels and probabilities and len(probabilities[0]) == len(self._labels):
             columns["probabilities"] = [dict(zip(self._labels, row, strict=True)) for row in probabilities]
         return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+
+
+def _form_of(output: OutputWish, binary_by_default: bool) -> bool | Target:
+    if output.parameters is not None and is_named(output.parameters):
+        return Target(output.parameters, f"Output '{output.name}'")
+    return _is_true(output.parameters, "binary_data") if _given(output.parameters, "binary_data") else binary_by_default
 
 
 def _values(array: Array) -> list[Any]:

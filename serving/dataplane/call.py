@@ -14,6 +14,8 @@ from serving.dataplane.tensors import Array
 if TYPE_CHECKING:
     from serving.dataplane.limits import Account, Bounds, Rate
     from serving.dataplane.live import EndpointState, Slot
+    from serving.dataplane.regions import Regions
+    from serving.dataplane.shared_memory import Piece
     from serving.dataplane.watch import Watched
     from serving.table import KeyEntry
 
@@ -48,7 +50,8 @@ class Head:
     """What a request says before its body, as far as predictions read it.
 
     A client sends the same head again and again, so a connection keeps it (``protocol.py``), and the
-    engine keeps here what it found out about it: ``key``, ``account``, ``rate`` and ``bounds`` hold while ``token`` is the route table's.
+    engine keeps here what it found out about it: ``key``, ``account``, ``rate`` and ``bounds`` hold while ``token`` is the route table's,
+    and ``regions`` are those of the process.
     ``length`` is the body's as declared, None where it is not.
     """
 
@@ -65,6 +68,7 @@ class Head:
         "key",
         "length",
         "rate",
+        "regions",
         "request_id",
         "route",
         "sticky",
@@ -93,6 +97,7 @@ class Head:
         self.account: Account
         self.bounds: Bounds
         self.rate: Rate | None = None
+        self.regions: Regions
 
 
 class Call:
@@ -100,6 +105,7 @@ class Call:
 
     ``alone``: it was in a batch on which the model failed, and runs in none any more.
     ``is_plain``: one row, all outputs wanted as JSON in the protocol's form; such calls are rendered together.
+    ``copied`` is what lay in shared memory, None for nothing.
     ``received`` is on the performance counter's clock, ``received_us`` in microseconds since 1970.
     """
 
@@ -108,6 +114,7 @@ class Call:
         "arrays",
         "body",
         "cache_key",
+        "copied",
         "counted",
         "deadline",
         "done",
@@ -146,6 +153,7 @@ class Call:
         self.arrays: dict[str, Array] = _NO_ARRAYS
         self.rows = 0
         self.wanted: Any = None
+        self.copied: dict[Piece, bytes] | None = None
         self.watched: Watched | None = None
         self.render: Render | None = None
 

@@ -30,7 +30,7 @@ Handler = Callable[["Request"], Any]
 
 
 class Request:
-    """What a catalog call can read of a request; ``parts`` are ``endpoint`` and ``version``, as far as it names them."""
+    """What a catalog call can read of a request; ``parts`` are ``endpoint``, ``version`` and ``region``, as far as it names them."""
 
     def __init__(self, engine: Engine, headers: Mapping[bytes, bytes], body: bytes, parts: Mapping[str, str | None]) -> None:
         self.engine, self.headers, self.body, self.parts = engine, headers, body, parts
@@ -46,6 +46,10 @@ class Request:
         if state is None:
             raise Unknown(f"Request for unknown model: '{name}' is not found")
         return state
+
+    def region(self) -> str:
+        """Give the name of a region of shared memory, empty for none."""
+        return self.parts.get("region") or ""
 
     def slot(self) -> Slot:
         """Give the slot that describes the endpoint, or the version in the path."""
@@ -70,9 +74,10 @@ def ready(request: Request) -> Any:
     return {"ready": True}
 
 
-def server(_: Request) -> Any:
+def server(request: Request) -> Any:
     """Name the server and its extensions."""
-    return {"name": NAME, "version": VERSION, "extensions": list(EXTENSIONS)}
+    offered = ("system_shared_memory",) if request.engine.regions.are_offered else ()
+    return {"name": NAME, "version": VERSION, "extensions": [*EXTENSIONS, *offered]}
 
 
 def metadata(request: Request) -> Any:
@@ -259,6 +264,29 @@ def _given(request: Request) -> set[str]:
     return set(parameters)
 
 
+def memory_status(request: Request) -> Any:
+    """Describe one of the key's regions of system shared memory, or all."""
+    return request.engine.regions.status(request.key(), request.region())
+
+
+def register_memory(request: Request) -> None:
+    """Register a region of system shared memory for the key."""
+    request.engine.regions.register(request.key(), request.region(), _document(request.body))
+
+
+def unregister_memory(request: Request) -> None:
+    """Forget one of the key's regions of system shared memory, or all."""
+    request.engine.regions.unregister(request.key(), request.region())
+
+
+def cuda_status(request: Request) -> Any:
+    """Say that there is no region of CUDA shared memory."""
+    request.key()
+    if request.region():
+        raise Unknown(f"Unable to find cuda shared memory region: '{request.region()[:80]}'")
+    return []
+
+
 def constant(document: Any) -> Handler:
     """Answer always the same to whoever has a key."""
 
@@ -283,8 +311,7 @@ class NotReady(Busy):
     """Readiness has the protocol's own body instead of an error."""
 
 
-_MEMORY = "/v2/{}sharedmemory(?:/region/[^/]+)?"
-MEMORY_REFUSED = unsupported("Shared memory")
+_MEMORY = "/v2/{}sharedmemory(?:/region/(?P<region>[^/]+))?"
 CUDA_REFUSED = unsupported("CUDA shared memory, since models run on the processor,")
 _Handlers = dict[str, Handler]
 _PATHS: list[tuple[str, _Handlers]] = [
@@ -299,10 +326,12 @@ _PATHS: list[tuple[str, _Handlers]] = [
     ("/v2/repository/index", {"POST": index}),
     ("/v2/repository/models/(?P<endpoint>[^/]+)/load", {"POST": load}),
     ("/v2/repository/models/(?P<endpoint>[^/]+)/unload", {"POST": unload}),
-    (_MEMORY.format("(?:system|cuda)") + "/status", {"GET": constant([])}),
-    (_MEMORY.format("(?:system|cuda)") + "/unregister", {"POST": constant(None)}),
-    (_MEMORY.format("system") + "/register", {"POST": MEMORY_REFUSED}),
+    (_MEMORY.format("system") + "/status", {"GET": memory_status}),
+    (_MEMORY.format("system") + "/register", {"POST": register_memory}),
+    (_MEMORY.format("system") + "/unregister", {"POST": unregister_memory}),
+    (_MEMORY.format("cuda") + "/status", {"GET": cuda_status}),
     (_MEMORY.format("cuda") + "/register", {"POST": CUDA_REFUSED}),
+    (_MEMORY.format("cuda") + "/unregister", {"POST": constant(None)}),
     (r"/v2(?:/models/(?P<endpoint>[^/]+))?/trace/setting", {"GET": trace_settings, "POST": change_traces}),
     ("/v2/logging", {"GET": log_settings, "POST": change_log}),
     (_MODEL + "/(?:generate|generate_stream|infer_stream)", {"POST": unsupported("Generation")}),

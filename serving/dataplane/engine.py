@@ -29,6 +29,7 @@ from serving.dataplane.live import BATCH_BUCKETS, EndpointState, Routes, Slot, S
 from serving.dataplane.log import PredictionLog
 from serving.dataplane.observing import Observing
 from serving.dataplane.problems import body_of, headers_of
+from serving.dataplane.regions import Regions
 from serving.dataplane.tensors import Array
 from serving.dataplane.watch import Watcher
 from serving.latency import bucket_of
@@ -58,6 +59,7 @@ class Engine:
         self.draining = False
         self.watcher: Watcher | None = None
         self.observing: Observing
+        self.regions = Regions(None)
         self.stats: dict[tuple[str, str, str], SlotStats] = {}
         self.refusals, self.loop_lag = RefusedCounts(), LoopLag()
         self.watched: set[Batcher] = set()
@@ -188,7 +190,7 @@ class Engine:
         if name not in routes.endpoints:
             raise Unknown(_UNKNOWN.format(name))
         endpoint = routes.endpoints[name]
-        head.key, head.account = key, self.accounts.of(key)
+        head.key, head.account, head.regions = key, self.accounts.of(key), self.regions
         head.rate, head.bounds = self.accounts.rate_at(name, endpoint.limits, key), endpoint.bounds_for(key)
         head.token = routes.token
 
@@ -220,13 +222,17 @@ class Engine:
     def settle(self, slot: Slot, calls: list[Call], joined: Joined, outputs: list[Array], run_s: float) -> None:
         """Answer the calls of a batch that has run, count them and hand them to the log."""
         now = time.perf_counter()
-        batch = self._batch(slot, calls, joined, outputs, now) if slot.log_policy != "off" else None
-        answers = _rendered(slot, calls, outputs)
+        answers, refused = _rendered(slot, calls, outputs)
         _add_run(slot.stats, calls, joined, run_s)
         if self.watcher is not None:
             self.watcher.settled(calls, joined, now, run_s)
         if slot.cache is not None and not joined.from_cache:
             _keep(slot.cache, slot.spec.batched, calls, joined, outputs)
+        if refused:
+            calls, joined, outputs = self._without(refused, calls, joined, outputs)
+            if not calls:
+                return
+        batch = self._batch(slot, calls, joined, outputs, now) if slot.log_policy != "off" else None
         if batch is not None and slot.log_policy == "durable":
             self.log.append(slot, batch, partial(self._written, slot, calls, joined, answers))
             return
@@ -235,6 +241,14 @@ class Engine:
         self._count_answered(slot, calls, joined, now)
         for call, headers, body in answers:
             self._answer(call, 200, headers, body)
+
+    def _without(
+        self, refused: list[tuple[Call, SignalboxError]], calls: list[Call], joined: Joined, outputs: list[Array]
+    ) -> tuple[list[Call], Joined, list[Array]]:
+        """Refuse calls whose answers found no place, and give the rest of their batch."""
+        for call, error in refused:
+            self.refuse(call, error)
+        return only([not call.done for call in calls], calls, joined, outputs)
 
     def _count_answered(self, slot: Slot, calls: list[Call], joined: Joined, now: float) -> None:
         counts, stats = self.counts.of(slot.endpoint_name, slot.name, slot.entry.version), slot.stats
@@ -367,18 +381,21 @@ class Engine:
         self._threads.shutdown(wait=False, cancel_futures=True)
 
 
-def _rendered(slot: Slot, calls: list[Call], outputs: list[Array]) -> Answered:
-    """Give the answers; a shadow's calls have none."""
+def _rendered(slot: Slot, calls: list[Call], outputs: list[Array]) -> tuple[Answered, list[tuple[Call, SignalboxError]]]:
+    """Give the answers, and the calls whose answers cannot go where they should. A shadow's calls have none."""
     if slot.spec.batched and _are_plain(calls):
-        return slot.answers.one_row_each(calls, outputs)
-    answers = []
+        return slot.answers.one_row_each(calls, outputs), []
+    answers, refused = [], []
     start = 0
     for call in calls:
         stop = start + call.rows if slot.spec.batched else None
         if call.render is not None:
-            answers.append((call, *call.render(call, outputs, start, stop)))
+            try:
+                answers.append((call, *call.render(call, outputs, start, stop)))
+            except SignalboxError as error:
+                refused.append((call, error))
         start += call.rows
-    return answers
+    return answers, refused
 
 
 def _add_run(stats: SlotStats, calls: list[Call], joined: Joined, run_s: float) -> None:

@@ -6,6 +6,7 @@ SignalboxError
 ├── Denied          403  the key may not do this here
 ├── Unknown         404  no such endpoint, version or path
 ├── NotAllowed      405
+├── AlreadyThere    409  the name is taken
 ├── Oversized       413
 ├── TooOften        429  a rate: soon again; Retry-After is sent
 ├── UsedUp          429  a budget
@@ -23,7 +24,7 @@ from __future__ import annotations
 
 import math
 
-from core.errors import Forbidden, Invalid, NotFound, NotSignedIn, SignalboxError, TooLarge, TooMany, Unavailable
+from core.errors import Conflict, Forbidden, Invalid, NotFound, NotSignedIn, SignalboxError, TooLarge, TooMany, Unavailable
 
 
 class BadRequest(Invalid):
@@ -46,6 +47,10 @@ class NotAllowed(SignalboxError):
     code = "not_allowed"
     status = 405
     headers = b""
+
+
+class AlreadyThere(Conflict):
+    pass
 
 
 class Oversized(TooLarge):

@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from serving.dataplane import decode
+from serving.dataplane import decode, shared_memory
 from serving.dataplane.call import Call
 from serving.dataplane.errors import BadRequest
 from serving.dataplane.live import EndpointState, Slot
@@ -35,12 +35,12 @@ def take_infer(call: Call, endpoint: EndpointState) -> Slot:
         if request.parameters:
             read_parameters(call, request.parameters)
         if endpoint.sticky_on and call.sticky is None:
-            slot, arrays = choose_by_feature(call, endpoint, partial(_arrays_of, request, tail, max_rows))
+            slot, arrays = choose_by_feature(call, endpoint, partial(_arrays_of, request, tail, call, max_rows))
         else:
             slot = choose(call, endpoint, None)
-            arrays = slot.spec.arrays_of(request, tail, name, max_rows)
+            arrays = slot.spec.arrays_of(request, tail, call, max_rows)
         call.wanted = slot.answers.wish_of(request)
-    fill(call, slot, arrays, slot.answers.infer)
+    fill(call, slot, arrays, slot.answers.infer if call.wanted is None else shared_memory.aimed(call, slot.answers.infer))
     call.is_plain = call.wanted is None and call.rows == 1
     return slot
 
@@ -98,8 +98,8 @@ def fill(call: Call, slot: Slot, arrays: Arrays, render: Any) -> Slot:
     return slot
 
 
-def _arrays_of(request: decode.InferRequest, tail: memoryview | None, max_rows: int, slot: Slot) -> Arrays:
-    return slot.spec.arrays_of(request, tail, slot.endpoint_name, max_rows)
+def _arrays_of(request: decode.InferRequest, tail: memoryview | None, call: Call, max_rows: int, slot: Slot) -> Arrays:
+    return slot.spec.arrays_of(request, tail, call, max_rows)
 
 
 def choose_by_feature(call: Call, endpoint: EndpointState, arrays_for: Callable[[Slot], Arrays]) -> tuple[Slot, Arrays]:

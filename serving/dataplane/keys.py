@@ -57,7 +57,7 @@ def require_fresh(key: KeyEntry) -> None:
 
 def may_predict(key: KeyEntry, endpoint: str) -> bool:
     """Tell whether ``key`` may call ``endpoint``."""
-    return (not key.endpoints or endpoint in key.endpoints) and any(scope in PREDICT for scope in key.scopes)
+    return (not key.endpoints or endpoint in key.endpoints) and _has_scope(key)
 
 
 def require_predict(key: KeyEntry, endpoint: str) -> None:
@@ -66,4 +66,14 @@ def require_predict(key: KeyEntry, endpoint: str) -> None:
         return
     if key.endpoints and endpoint not in key.endpoints:
         raise Denied(f"The API key {key.id} is not for the endpoint '{endpoint}'. An admin can make a key that is.")
-    raise Denied(f"The API key {key.id} lacks the scope predict. An admin can make a key that has it.")
+    require_scope(key)
+
+
+def require_scope(key: KeyEntry) -> None:
+    """Return if ``key`` may call any endpoint at all, else raise Denied."""
+    if not _has_scope(key):
+        raise Denied(f"The API key {key.id} lacks the scope predict. An admin can make a key that has it.")
+
+
+def _has_scope(key: KeyEntry) -> bool:
+    return any(scope in PREDICT for scope in key.scopes)

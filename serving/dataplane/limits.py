@@ -53,15 +53,15 @@ class Bounds:
         if 0 < key.limits.timeout_ms < limits.timeout_ms:
             self.timeout_s, self.timeout_of = key.limits.timeout_ms / 1000, f"the API key {key.id}'s"
 
-    def require_size(self, size: int) -> None:
+    def require_size(self, size: int, what: str = "The body is") -> None:
         """Return if a body of ``size`` bytes may come, else raise Oversized."""
         if size > self.body_bytes:
-            raise too_large(self._takes, self.body_bytes)
+            raise too_large(self._takes, self.body_bytes, what)
 
 
-def too_large(taken: str, limit: int) -> Oversized:
+def too_large(taken: str, limit: int, what: str = "The body is") -> Oversized:
     """Make the refusal of a body of more than ``limit`` bytes; ``taken`` says who takes or may send so many."""
-    return Oversized(f"The body is too large: {taken} at most {limit} bytes. Send fewer rows at once.")
+    return Oversized(f"{what} too large: {taken} at most {limit} bytes. Send fewer rows at once.")
 
 
 class Rate:

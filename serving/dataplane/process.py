@@ -29,6 +29,7 @@ from serving.dataplane.log import PredictionLog
 from serving.dataplane.memory import BuildMemory, budget_of
 from serving.dataplane.observing import FORMAT, Observing
 from serving.dataplane.postgres import Link
+from serving.dataplane.regions import Regions
 from serving.dataplane.sharing import RateSharing
 from serving.dataplane.spool import Spool
 from serving.dataplane.store import BuildStore
@@ -83,6 +84,7 @@ async def running_engine(environment: Environment, kind: str) -> AsyncIterator[E
     engine = Engine(log, counts, loop, Cells(crashes.marks.cells))
     engine.watcher = watcher(environment, metrics.PROCESSES[kind])
     engine.observing = Observing(environment.observing_file, engine.watcher.traces if engine.watcher else None)
+    engine.regions = Regions(environment.regions_file if environment.offers_shared_memory else None)
     processes = environment.dataplane_processes + (environment.grpc_processes if environment.grpc_port else 0)
     budget_bytes = budget_of(environment.build_memory_bytes, processes, part=2)
     cache.ROOM.max_bytes = budget_of(environment.answer_memory_bytes, processes, part=16)

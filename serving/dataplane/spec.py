@@ -6,13 +6,16 @@ import copy
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Protocol, TypeVar
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from registry.signature import Layout, Signature, Tensor
-from serving.dataplane import binary, tensors
+from serving.dataplane import binary, shared_memory, tensors
 from serving.dataplane.decode import InferRequest, InputTensor
 from serving.dataplane.errors import BadRequest, Oversized
 from serving.dataplane.tensors import Array
+
+if TYPE_CHECKING:
+    from serving.dataplane.call import Call
 
 Arrays = dict[str, Array]
 
@@ -86,8 +89,9 @@ class Spec:
         """Give the number of rows; a build whose first axis is no row takes one at a time."""
         return len(next(iter(arrays.values()))) if self.batched else 1
 
-    def arrays_of(self, request: InferRequest, tail: memoryview | None, model: str, max_rows: int) -> Arrays:
+    def arrays_of(self, request: InferRequest, tail: memoryview | None, call: Call, max_rows: int) -> Arrays:
         """Turn the request's tensors into arrays; raises BadRequest that names the input, what was expected and what came."""
+        model = call.head.route.endpoint
         arrays: Arrays = {}
         rows = -1
         offset = 0
@@ -95,6 +99,9 @@ class Spec:
             spec = self._match(tensor, arrays, model)
             if self.batched:
                 rows = _same_rows(tensor, rows, max_rows, model)
+            if tensor.parameters is not None and shared_memory.is_named(tensor.parameters):
+                arrays[spec.name] = shared_memory.array_of(call, tensor, _where(spec, model))
+                continue
             size = None if tensor.parameters is None else _binary_size(tensor, _where(spec, model))
             if size is None:
                 arrays[spec.name] = _json_array(tensor, spec, model)

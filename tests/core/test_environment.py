@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from django.conf import settings
 from django.http.request import validate_host
@@ -36,3 +38,28 @@ def test_behind_a_proxy_people_see_the_public_addresses_and_this_machine_its_own
     here = Environment(host="::", public_console_url="https://models.example.org", public_predict_url="https://predict.example.org")
     assert (here.console_url, here.predict_url) == ("https://models.example.org", "https://predict.example.org")
     assert (here.local_console_url, here.local_predict_url) == ("http://[::1]:8700", "http://[::1]:8701")
+
+
+@pytest.mark.parametrize(
+    ("settings", "offered"),
+    [
+        ({}, True),
+        ({"host": "::1"}, True),
+        ({"host": "[::1]"}, True),
+        ({"host": "localhost"}, True),
+        ({"host": "127.1.2.3"}, True),
+        ({"host": "0.0.0.0"}, False),
+        ({"host": ""}, False),
+        ({"host": "::"}, False),
+        ({"host": "192.0.2.7"}, False),
+        ({"host": "models.example.org"}, False),
+        ({"public_predict_url": "https://predict.example.org"}, False),
+        ({"public_console_url": "https://models.example.org"}, False),
+        ({"https": True}, False),
+        ({"shared_memory": "off"}, False),
+        ({"host": "0.0.0.0", "shared_memory": "on"}, True),
+        ({"host": "0.0.0.0", "public_predict_url": "https://predict.example.org", "shared_memory": "on"}, True),
+    ],
+)
+def test_shared_memory_is_offered_by_itself_only_where_nobody_else_can_call(settings: dict[str, Any], offered: bool) -> None:
+    assert Environment(**settings).offers_shared_memory is offered

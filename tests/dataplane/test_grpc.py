@@ -249,7 +249,7 @@ def test_errors_are_counted_by_their_reason(standing_grpc: GrpcPlane, stub: Any)
     before = [counted(reason) for reason in reasons]
     _refusal(stub.ModelMetadata, pb.ModelMetadataRequest(name="nix"))
     _refusal(stub.ModelInfer, _request([[1, 2, 3]]), metadata=())
-    _refusal(stub.SystemSharedMemoryRegister, pb.SystemSharedMemoryRegisterRequest())
+    _refusal(stub.CudaSharedMemoryRegister, pb.CudaSharedMemoryRegisterRequest())
     assert [counted(reason) for reason in reasons] == [count + 1 for count in before]
 
 

@@ -55,7 +55,15 @@ def test_no_id_is_invented(standing: Plane) -> None:
 def test_server_metadata_needs_no_key(standing: Plane, path: str) -> None:
     document = httpx.get(standing.url + path).json()
     assert document["name"] == "signalbox"
-    assert set(document["extensions"]) == {"binary_tensor_data", "model_repository", "model_configuration", "statistics", "trace", "logging"}
+    assert set(document["extensions"]) == {
+        "binary_tensor_data",
+        "model_repository",
+        "model_configuration",
+        "statistics",
+        "trace",
+        "logging",
+        "system_shared_memory",
+    }
 
 
 def test_health_needs_no_key(standing: Plane) -> None:
@@ -154,7 +162,7 @@ def test_refuses_and_keeps_the_connection(standing: Plane, status: int, text: st
         (405, "DELETE is not allowed on /v2", "DELETE", "/v2"),
         (503, "has no slot with traffic", "POST", "/v2/models/empty/infer"),
         (503, "has no model", "GET", "/v2/models/empty"),
-        (501, "Shared memory is not supported", "POST", "/v2/systemsharedmemory/region/x/register"),
+        (501, "CUDA shared memory, since models run on the processor, is not supported", "POST", "/v2/cudasharedmemory/region/x/register"),
         (403, "lacks the scope operate", "POST", "/v2/repository/models/sum/load"),
     ],
 )

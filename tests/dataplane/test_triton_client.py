@@ -18,10 +18,17 @@ from tritonclient.utils import InferenceServerException
 from tests import own_loop
 from tests.dataplane.conftest import HEADERS, KEY, Plane, wait_for
 from tests.dataplane.methods import undriven
+from tests.dataplane.objects import shared_object
 from tests.dataplane.standing import OPERATES_CHURN, OPERATOR
 
 OPERATES = {"Authorization": f"Bearer {OPERATOR}"}
 LOG = {"log_file": "", "log_info": True, "log_warning": True, "log_error": True, "log_verbose_level": 0, "log_format": "default"}
+TOLD = {
+    "name": "prediction",
+    "datatype": "FP32",
+    "shape": [1, 1],
+    "parameters": {"shared_memory_region": "a", "shared_memory_byte_size": 4, "shared_memory_offset": 96},
+}
 VALUES: dict[str, Any] = {
     "BOOL": np.array([[True, False]]),
     "UINT8": np.array([[0, 255]], np.uint8),
@@ -122,18 +129,33 @@ def test_requests_in_flight_at_once_get_their_own_rows(standing: Plane) -> None:
 
 
 def test_what_is_not_offered_is_refused_in_words(client: Any) -> None:
-    for call in (
-        lambda: client.register_system_shared_memory("a", "/a", 8, headers=dict(HEADERS)),
-        lambda: client.register_cuda_shared_memory("a", b"aGFuZGxl", 0, 8, headers=dict(HEADERS)),
-    ):
-        with pytest.raises(InferenceServerException, match="is not supported"):
-            call()
+    with pytest.raises(InferenceServerException, match="CUDA shared memory, since models run on the processor, is not supported"):
+        client.register_cuda_shared_memory("a", b"aGFuZGxl", 0, 8, headers=dict(HEADERS))
     for change in (client.load_model, client.unload_model):
         with pytest.raises(InferenceServerException, match="lacks the scope operate"):
             change("sum", headers=dict(HEADERS))
-    client.unregister_system_shared_memory(headers=dict(HEADERS))
     client.unregister_cuda_shared_memory("a", headers=dict(HEADERS))
     assert client.get_cuda_shared_memory_status(headers=dict(HEADERS)) == []
+
+
+def test_shared_memory_holds_what_is_asked_and_what_is_answered(client: Any) -> None:
+    with shared_object(100) as memory:
+        memory.put([np.array([[1, 2, 3]], np.float32)])
+        client.register_system_shared_memory("a", memory.key, 100, headers=dict(HEADERS))
+        assert client.get_system_shared_memory_status("a", headers=dict(HEADERS)) == [{"name": "a", "key": memory.key, "offset": 0, "byte_size": 100}]
+        answer = client.infer("sum", *_in_memory(), headers=dict(HEADERS))
+        assert answer.get_output("prediction") == TOLD
+        assert memory.get(np.float32, [1, 1], 96).tolist() == [[321]]
+        client.unregister_system_shared_memory("a", headers=dict(HEADERS))
+        assert client.get_system_shared_memory_status(headers=dict(HEADERS)) == []
+
+
+def _in_memory() -> tuple[list[Any], str, list[Any]]:
+    """Give inputs, version and outputs of a request whose tensors lie in the region ``a``."""
+    tensor, output = triton.InferInput("input", [1, 3], "FP32"), triton.InferRequestedOutput("prediction")
+    tensor.set_shared_memory("a", 12)
+    output.set_shared_memory("a", 4, 96)
+    return [tensor], "", [output]
 
 
 def test_the_logs_settings_are_set_by_who_may_operate(client: Any, standing: Plane) -> None:
@@ -220,9 +242,21 @@ def test_every_method_of_the_asyncio_client(standing: Plane) -> None:
     async def walk() -> None:
         client = triton_aio.InferenceServerClient(f"127.0.0.1:{standing.port}")
         await _ask_everything(client)
+        await _through_shared_memory(client)
         await _with_a_plugin(client)
 
     own_loop.run(walk())
+
+
+async def _through_shared_memory(client: Any) -> None:
+    with shared_object(100) as memory:
+        memory.put([np.array([[1, 2, 3]], np.float32)])
+        await client.register_system_shared_memory("a", memory.key, 100, headers=dict(HEADERS))
+        assert len(await client.get_system_shared_memory_status(headers=dict(HEADERS))) == 1
+        answer = await client.infer("sum", *_in_memory(), headers=dict(HEADERS))
+        assert (answer.get_output("prediction"), memory.get(np.float32, [1, 1], 96).tolist()) == (TOLD, [[321]])
+        await client.unregister_system_shared_memory("a", headers=dict(HEADERS))
+        assert await client.get_system_shared_memory_status(headers=dict(HEADERS)) == []
 
 
 async def _with_a_plugin(client: Any) -> None:
@@ -256,7 +290,6 @@ async def _ask_everything(client: Any) -> None:
     for refused in (
         client.update_trace_settings("sum", {"trace_level": ["TIMESTAMPS"]}, headers=dict(HEADERS)),
         client.update_log_settings({"log_info": False}, headers=dict(HEADERS)),
-        client.register_system_shared_memory("a", "/a", 8, headers=dict(HEADERS)),
         client.register_cuda_shared_memory("a", b"aGFuZGxl", 0, 8, headers=dict(HEADERS)),
         client.load_model("sum", headers=dict(HEADERS)),
         client.unload_model("sum", headers=dict(HEADERS)),

@@ -18,6 +18,7 @@ from tests import own_loop
 from tests.dataplane.conftest import HEADERS, KEY
 from tests.dataplane.grpc_plane import GrpcPlane, standing_grpc
 from tests.dataplane.methods import undriven
+from tests.dataplane.objects import shared_object
 from tests.dataplane.standing import OPERATOR
 from tests.dataplane.test_triton_client import VALUES
 
@@ -86,7 +87,7 @@ def test_calls_that_are_no_predictions(client: Any) -> None:
     assert not client.is_model_ready("nix", **KEYED)
     assert not client.is_model_ready("empty", **KEYED)
     server = client.get_server_metadata()
-    assert (server.name, list(server.extensions)) == ("signalbox", list(EXTENSIONS))
+    assert (server.name, list(server.extensions)) == ("signalbox", [*EXTENSIONS, "system_shared_memory"])
     metadata = client.get_model_metadata("sum", "1", **KEYED, as_json=True)
     assert metadata["inputs"] == [{"name": "input", "datatype": "FP32", "shape": ["-1", "3"]}]
     config = client.get_model_config("sum", **KEYED).config
@@ -145,20 +146,39 @@ def test_no_public_method_of_a_client_is_left_out(kind: type, in_coroutines: boo
     assert undriven(kind, sys.modules[__name__], in_coroutines=in_coroutines) == set()
 
 
-def test_shared_memory_is_refused_and_none_is_there(client: Any) -> None:
-    assert not client.get_system_shared_memory_status(**KEYED).regions
+def test_shared_memory_holds_what_is_asked_and_what_is_answered(client: Any) -> None:
+    with shared_object(100) as memory:
+        memory.put([np.array([[1, 2, 3]], np.float32)])
+        client.register_system_shared_memory("a", memory.key, 100, **KEYED)
+        region = client.get_system_shared_memory_status("a", **KEYED).regions["a"]
+        assert (region.name, region.key, region.offset, region.byte_size) == ("a", memory.key, 0, 100)
+        _require_told(client.infer("sum", *_in_memory(), **KEYED))
+        assert memory.get(np.float32, [1, 1], 96).tolist() == [[321]]
+        client.unregister_system_shared_memory("a", **KEYED)
+        assert not client.get_system_shared_memory_status(**KEYED).regions
+
+
+def _in_memory() -> tuple[list[Any], str, list[Any]]:
+    """Give inputs, version and outputs of a request whose tensors lie in the region ``a``."""
+    tensor, output = triton.InferInput("input", [1, 3], "FP32"), triton.InferRequestedOutput("prediction")
+    tensor.set_shared_memory("a", 12)
+    output.set_shared_memory("a", 4, 96)
+    return [tensor], "", [output]
+
+
+def _require_told(answer: Any) -> None:
+    output = answer.get_output("prediction")
+    told = output.parameters
+    assert (output.datatype, list(output.shape), list(answer.get_response().raw_output_contents)) == ("FP32", [1, 1], [b""])
+    assert told["shared_memory_region"].string_param == "a"
+    assert (told["shared_memory_byte_size"].int64_param, told["shared_memory_offset"].int64_param) == (4, 96)
+
+
+def test_cuda_shared_memory_is_refused_and_none_is_there(client: Any) -> None:
     assert not client.get_cuda_shared_memory_status(**KEYED).regions
-    with pytest.raises(InferenceServerException, match="Shared memory is not supported"):
-        client.register_system_shared_memory("a", "/a", 8, **KEYED)
     with pytest.raises(InferenceServerException, match="CUDA shared memory, since models run on the processor, is not supported"):
         client.register_cuda_shared_memory("a", b"aGFuZGxl", 0, 8, **KEYED)
-    client.unregister_system_shared_memory(**KEYED)
     client.unregister_cuda_shared_memory(**KEYED)
-    tensor = triton.InferInput("input", [1, 3], "FP32")
-    tensor.set_shared_memory("a", 12)
-    with pytest.raises(InferenceServerException, match="Shared memory is not supported") as refused:
-        client.infer("sum", [tensor], **KEYED)
-    assert refused.value.status() == "StatusCode.UNIMPLEMENTED"
 
 
 def test_async_infer_answers_each_with_its_own_rows(client: Any) -> None:
@@ -231,6 +251,7 @@ def test_every_method_of_the_asyncio_client(standing_grpc: GrpcPlane) -> None:
     async def walk() -> None:
         client = triton_aio.InferenceServerClient(standing_grpc.url)
         await _ask_everything(client)
+        await _through_shared_memory(client)
         await _refused(client)
         await _stream(client)
         await _with_a_plugin(client)
@@ -267,11 +288,21 @@ async def _ask_everything(client: Any) -> None:
     assert (answer.as_numpy("prediction").tolist(), answer.get_response().id) == ([[222]], "one")
 
 
+async def _through_shared_memory(client: Any) -> None:
+    with shared_object(100) as memory:
+        memory.put([np.array([[1, 2, 3]], np.float32)])
+        await client.register_system_shared_memory("a", memory.key, 100, **KEYED)
+        assert list((await client.get_system_shared_memory_status(**KEYED)).regions) == ["a"]
+        _require_told(await client.infer("sum", *_in_memory(), **KEYED))
+        assert memory.get(np.float32, [1, 1], 96).tolist() == [[321]]
+        await client.unregister_system_shared_memory("a", **KEYED)
+        assert not (await client.get_system_shared_memory_status(**KEYED)).regions
+
+
 async def _refused(client: Any) -> None:
     assert (await client.update_log_settings({"log_format": "default"}, **OPERATES)).settings["log_info"].bool_param
     for call in (
         client.update_trace_settings(settings={"trace_level": ["TIMESTAMPS"]}, **OPERATES),
-        client.register_system_shared_memory("a", "/a", 8, **KEYED),
         client.register_cuda_shared_memory("a", b"aGFuZGxl", 0, 8, **KEYED),
     ):
         with pytest.raises(InferenceServerException, match=r"is not supported|are not configured") as refused:

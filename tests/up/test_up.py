@@ -130,9 +130,10 @@ def test_stops_within_ten_seconds_and_leaves_no_process_even_when_killed(tmp_pat
     assert not (first.run_dir / "up.json").exists()
 
     (first.run_dir / "observing.json").write_text('{"log": {"log_info": false}}')  # what the protocol's calls have set
+    (first.run_dir / "regions.json").write_text("{}")
     second = start_product(var_dir, SIGNALBOX_GRPC_PORT=str(free_port()))
     assert second.admin_key == first.admin_key
-    assert not (second.run_dir / "observing.json").exists()
+    assert not any((second.run_dir / name).exists() for name in ("observing.json", "regions.json"))
     with _under_load(second) as loads:
         second.process.kill()
         second.process.wait()

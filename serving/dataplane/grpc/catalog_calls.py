@@ -48,6 +48,18 @@ class CatalogCall:
     """``handler`` is a function of the message that gives the handler."""
 
 
+def _region_named(request: Message) -> dict[str, str | None]:
+    return {"region": request.name}
+
+
+def _given_region(request: Message) -> Document:
+    return {"key": request.key, "offset": request.offset, "byte_size": request.byte_size}
+
+
+def _regions(document: Any) -> Document:
+    return {"regions": {region["name"]: region for region in document}}
+
+
 def _under(name: str) -> Callable[[Any], Document]:
     return lambda document: {name: document or []}
 
@@ -93,7 +105,6 @@ def _is_ready(handler: catalog.Handler) -> catalog.Handler:
     return answer
 
 
-_MEMORY_NONE = catalog.constant({})
 CALLS: dict[str, CatalogCall] = {
     "ServerLive": CatalogCall(pb.ServerLiveRequest, pb.ServerLiveResponse, catalog.live),
     "ServerReady": CatalogCall(pb.ServerReadyRequest, pb.ServerReadyResponse, _is_ready(catalog.ready)),
@@ -107,12 +118,20 @@ CALLS: dict[str, CatalogCall] = {
     ),
     "RepositoryModelLoad": CatalogCall(pb.RepositoryModelLoadRequest, pb.RepositoryModelLoadResponse, catalog.load, _model_named, _parameters),
     "RepositoryModelUnload": CatalogCall(pb.RepositoryModelUnloadRequest, pb.RepositoryModelUnloadResponse, catalog.unload, _model_named, _parameters),
-    "SystemSharedMemoryStatus": CatalogCall(pb.SystemSharedMemoryStatusRequest, pb.SystemSharedMemoryStatusResponse, _MEMORY_NONE),
-    "SystemSharedMemoryRegister": CatalogCall(pb.SystemSharedMemoryRegisterRequest, pb.SystemSharedMemoryRegisterResponse, catalog.MEMORY_REFUSED),
-    "SystemSharedMemoryUnregister": CatalogCall(pb.SystemSharedMemoryUnregisterRequest, pb.SystemSharedMemoryUnregisterResponse, _MEMORY_NONE),
-    "CudaSharedMemoryStatus": CatalogCall(pb.CudaSharedMemoryStatusRequest, pb.CudaSharedMemoryStatusResponse, _MEMORY_NONE),
+    "SystemSharedMemoryStatus": CatalogCall(
+        pb.SystemSharedMemoryStatusRequest, pb.SystemSharedMemoryStatusResponse, catalog.memory_status, _region_named, answer=_regions
+    ),
+    "SystemSharedMemoryRegister": CatalogCall(
+        pb.SystemSharedMemoryRegisterRequest, pb.SystemSharedMemoryRegisterResponse, catalog.register_memory, _region_named, _given_region
+    ),
+    "SystemSharedMemoryUnregister": CatalogCall(
+        pb.SystemSharedMemoryUnregisterRequest, pb.SystemSharedMemoryUnregisterResponse, catalog.unregister_memory, _region_named
+    ),
+    "CudaSharedMemoryStatus": CatalogCall(
+        pb.CudaSharedMemoryStatusRequest, pb.CudaSharedMemoryStatusResponse, catalog.cuda_status, _region_named, answer=_regions
+    ),
     "CudaSharedMemoryRegister": CatalogCall(pb.CudaSharedMemoryRegisterRequest, pb.CudaSharedMemoryRegisterResponse, catalog.CUDA_REFUSED),
-    "CudaSharedMemoryUnregister": CatalogCall(pb.CudaSharedMemoryUnregisterRequest, pb.CudaSharedMemoryUnregisterResponse, _MEMORY_NONE),
+    "CudaSharedMemoryUnregister": CatalogCall(pb.CudaSharedMemoryUnregisterRequest, pb.CudaSharedMemoryUnregisterResponse, catalog.constant(None)),
     "TraceSetting": CatalogCall(pb.TraceSettingRequest, pb.TraceSettingResponse, catalog.change_traces, _model_named, _given_traces, _trace_settings),
     "LogSettings": CatalogCall(pb.LogSettingsRequest, pb.LogSettingsResponse, catalog.change_log, body=_given_log, answer=_log_settings),
 }

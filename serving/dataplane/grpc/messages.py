@@ -11,13 +11,14 @@ import numpy as np
 from google.protobuf.message import DecodeError
 
 from core.errors import SignalboxError
-from serving.dataplane import binary, forms, ids
+from serving.dataplane import binary, forms, ids, shared_memory
 from serving.dataplane.call import Call, Head, Headers, Reply, Route
 from serving.dataplane.decode import InferRequest, InputTensor, OutputWish, Parameters
-from serving.dataplane.errors import BadRequest, Unsupported
+from serving.dataplane.errors import BadRequest
 from serving.dataplane.grpc import inference_pb2 as pb
 from serving.dataplane.grpc.statuses import code_of
 from serving.dataplane.live import EndpointState, Slot
+from serving.dataplane.shared_memory import Target
 from serving.dataplane.spec import Arrays, InputSpec
 from serving.dataplane.tensors import DATATYPE_OF, NUMPY_OF, Array
 
@@ -88,12 +89,14 @@ def take_message(call: Call, endpoint: EndpointState) -> Slot:
     if message.parameters:
         forms.read_parameters(call, _parameters(message.parameters))
     if endpoint.sticky_on and call.sticky is None:
-        slot, arrays = forms.choose_by_feature(call, endpoint, lambda slot: _arrays(slot, message, endpoint.limits.max_rows))
+        slot, arrays = forms.choose_by_feature(call, endpoint, lambda slot: _arrays(slot, call, message, endpoint.limits.max_rows))
     else:
         slot = forms.choose(call, endpoint, None)
-        arrays = _arrays(slot, message, endpoint.limits.max_rows)
-    call.wanted = slot.answers.wish_of(InferRequest([], outputs=[_wish(output) for output in message.outputs])) if message.outputs else None
-    return forms.fill(call, slot, arrays, render)
+        arrays = _arrays(slot, call, message, endpoint.limits.max_rows)
+    if not message.outputs:
+        return forms.fill(call, slot, arrays, render)
+    call.wanted = slot.answers.wish_of(InferRequest([], outputs=[OutputWish(output.name, _parameters(output.parameters)) for output in message.outputs]))
+    return forms.fill(call, slot, arrays, shared_memory.aimed(call, render))
 
 
 forms.FORMS[FORM] = take_message
@@ -107,45 +110,58 @@ def render(call: Call, outputs: list[Array], start: int, stop: int | None) -> tu
     answer = pb.ModelInferResponse(model_name=slot.endpoint_name, model_version=slot.version, id=call.request_id or "")
     answer.parameters["prediction_id"].string_param = ids.text_of(call.id)
     answer.parameters["slot"].string_param = slot.name
-    wanted = range(len(outputs)) if call.wanted is None else [index for index, _ in call.wanted]
-    for index in wanted:
+    wanted = [(index, True) for index in range(len(outputs))] if call.wanted is None else call.wanted
+    for index, form in wanted:
         array = outputs[index][start:stop]
-        answer.outputs.add(name=slot.build.outputs[index], datatype=DATATYPE_OF[array.dtype], shape=array.shape)
-        answer.raw_output_contents.append(binary.to_bytes(array))
+        output = answer.outputs.add(name=slot.build.outputs[index], datatype=DATATYPE_OF[array.dtype], shape=array.shape)
+        if isinstance(form, Target):
+            _tell(output, form)
+        # Also what is in shared memory has contents, empty ones: clients count them.
+        answer.raw_output_contents.append(b"" if isinstance(form, Target) else binary.to_bytes(array))
     return b"", answer.SerializeToString()
 
 
-def _arrays(slot: Slot, message: pb.ModelInferRequest, max_rows: int) -> Arrays:
+def _tell(output: Any, target: Target) -> None:
+    """Say where an output is instead of what."""
+    for name, value in target.parameters().items():
+        if isinstance(value, str):
+            output.parameters[name].string_param = value
+        else:
+            output.parameters[name].int64_param = value
+
+
+def _arrays(slot: Slot, call: Call, message: pb.ModelInferRequest, max_rows: int) -> Arrays:
     # Each look into a message makes a new object: what is read more than once is taken out first.
     model, raw, tensors = message.model_name, list(message.raw_input_contents), list(message.inputs)
-    if raw and len(raw) != len(tensors):
-        _refuse_shared(tensors)
-        raise BadRequest(f"raw_input_contents has {len(raw)} tensors for {len(tensors)} inputs of model '{model}'. Send one for each, in their order.")
-    if not raw:
-        _refuse_shared(tensors)
     heads = [_head(tensor, bool(raw), model) for tensor in tensors]
+    count = [head.parameters for head in heads].count(None)  # the others lie in shared memory
+    if raw and len(raw) != count:
+        raise BadRequest(f"raw_input_contents has {len(raw)} tensors for {count} inputs of model '{model}'. Send one for each, in their order.")
+    pieces = iter(raw)
 
     def content(index: int, head: InputTensor, spec: InputSpec, where: str) -> Array:
+        if head.parameters is not None:
+            return shared_memory.array_of(call, head, where)
         if raw:
-            return binary.from_bytes(memoryview(raw[index]), spec.datatype, head.shape, where)
+            return binary.from_bytes(memoryview(next(pieces)), spec.datatype, head.shape, where)
         return _typed(tensors[index].contents, head, where)
 
     return slot.spec.arrays_from(heads, content, model, max_rows)
 
 
 def _head(tensor: Any, is_raw: bool, model: str) -> InputTensor:
+    """Give what a tensor says before its values; its parameters only if it lies in shared memory."""
     head = InputTensor(tensor.name, list(tensor.shape), tensor.datatype)
     if head.shape and min(head.shape) < 0:
         raise BadRequest(f"Input '{head.name}' of model '{model}': the shape {head.shape} has a size below 0.")
-    if is_raw and tensor.HasField("contents"):
+    given = tensor.parameters
+    if given and shared_memory.is_named(given):
+        head.parameters = _parameters(given)
+        if tensor.HasField("contents"):
+            raise BadRequest(f"Input '{head.name}' of model '{model}' lies in shared memory, and has contents besides. Send one of them.")
+    elif is_raw and tensor.HasField("contents"):
         raise BadRequest(f"Input '{head.name}' of model '{model}' has contents beside raw_input_contents. Send all tensors in one of the two ways.")
     return head
-
-
-def _refuse_shared(tensors: list[Any]) -> None:
-    """Refuse a tensor that lies in shared memory; only one without its bytes in the message can."""
-    if any("shared_memory_region" in tensor.parameters for tensor in tensors):
-        raise Unsupported("Shared memory is not supported. Send tensors in the request's body.")
 
 
 def _typed(contents: Any, head: InputTensor, where: str) -> Array:
@@ -170,13 +186,6 @@ def _text(value: bytes, index: int, where: str) -> str:
         return value.decode()
     except UnicodeDecodeError:
         raise BadRequest(f"{where}: the string {index} is not UTF-8.") from None
-
-
-def _wish(output: Any) -> OutputWish:
-    parameters = _parameters(output.parameters)
-    if "shared_memory_region" in parameters:
-        raise Unsupported("Shared memory is not supported. Send tensors in the request's body.")
-    return OutputWish(output.name, parameters)
 
 
 def _parameters(parameters: Mapping[str, pb.InferParameter]) -> Parameters:
