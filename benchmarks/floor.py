@@ -5,6 +5,7 @@ Its processes share connections as the data plane's do, so that a figure compare
 
 import asyncio
 import sys
+from functools import partial
 from socket import socket
 
 import uvicorn
@@ -30,8 +31,9 @@ async def app(scope, receive, send):
 class Server(uvicorn.Server):
     async def startup(self, sockets=None):
         await super().startup(sockets=[])
+        loop = asyncio.get_running_loop()
         for sock in sockets:
-            self.servers.append(Listener(sock, self._protocol, asyncio.get_running_loop()))
+            self.servers.append(Listener(sock, partial(loop.connect_accepted_socket, self._protocol), loop))
 
     def _protocol(self):
         return self.config.http_protocol_class(config=self.config, server_state=self.server_state, app_state=self.lifespan.state)

@@ -100,14 +100,18 @@ def _answer(case: Case) -> list[float] | None:
     return [float(value) for value in np.ravel(request.read(response))] if response.status_code == 200 else None
 
 
-def run(case: Case, connections: int, seconds: int, folder: Path, floor_per_s: float = 0.0) -> Figure:
-    """Run wrk once against a case, and keep the figure; raises Trouble if the server is gone."""
+def run(case: Case, connections: int, seconds: int, folder: Path, floor_per_s: float = 0.0, settled: Callable[[], None] = lambda: None) -> Figure:
+    """Run wrk once against a case, and keep the figure; raises Trouble if the server is gone.
+
+    What the server does until ``settled`` returns counts as processor time of the requests.
+    """
     request, server = case.request, case.server
     script = _script(request, folder)
     before = server.cpu_s()
     url = f"http://127.0.0.1:{server.port}{request.path}"
     command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--timeout", "10s", "--latency", "-s", str(script), url]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
+    settled()
     cpu_s = server.cpu_s() - before
     if not server.is_running:
         raise Trouble(f"died: {server.last_words()}")

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -26,7 +27,12 @@ from serving.dataplane.tally import Tally
 logger = logging.getLogger(__name__)
 
 FLUSH_S = 0.05
-_DRAINED_AT_ONCE = 20
+_PIECE_VALUES = 2**18
+"""A segment ends with the batch that reaches this, so at a megabyte or two: a client library copies what the socket does not take
+at once over and over, and holds the interpreter meanwhile."""
+_BEHIND_S = 0.2
+"""What Postgres has not taken of a flush by then is spooled: waiting in memory it would grow without end."""
+_DRAINED_AT_ONCE, _DRAINING_S = 20, 0.2
 _INSERT = """
 INSERT INTO serving_predictionsegment
     (id, endpoint, slot, model, version, build_digest, table_revision, rows, first_at, last_at, columns)
@@ -106,12 +112,14 @@ class PredictionLog:
         if not entries:
             return
         self._writing = entries
+        until = time.monotonic() + _BEHIND_S
         try:
-            self._flush_entries(entries)
+            for piece in _pieces(entries):
+                self._flush_piece(piece, behind=time.monotonic() > until)
         finally:
             self._writing = []
 
-    def _flush_entries(self, entries: list[Entry]) -> None:
+    def _flush_piece(self, entries: list[Entry], *, behind: bool) -> None:
         segments: list[Segment] = []
         good: list[Entry] = []
         for slot, group in _by_slot(entries):
@@ -122,16 +130,16 @@ class PredictionLog:
                 logger.exception("Predictions of %s %s cannot be logged.", slot.endpoint_name, slot.name)
                 self._tell(group, [], safe=False)
         if segments:
-            self._tell(good, segments)
+            self._tell(good, segments, behind=behind)
 
-    def _tell(self, entries: list[Entry], segments: list[Segment], *, safe: bool = True) -> None:
+    def _tell(self, entries: list[Entry], segments: list[Segment], *, safe: bool = True, behind: bool = False) -> None:
         """Write the segments, and say to whom it matters whether they are safe."""
         counts = _answered(entries)
         ids = {(segment.endpoint, segment.slot): segment.id for segment in segments}
         for key, predictions in counts.items():
             self._tally.begin(key, predictions, ids.get(key, _NONE))
         try:
-            safe = safe and self._write(segments)
+            safe = safe and (self._keep(segments) if behind else self._write(segments))
         except Exception:
             logger.exception("%d log segments are lost.", len(segments))
             safe = False
@@ -172,8 +180,9 @@ class PredictionLog:
             if not self._waiting:  # listed once per round: after an hour without Postgres there are a hundred thousand
                 self._waiting.extend(self._spool.waiting())
                 self.spooled_segments = len(self._waiting)
+            until = time.monotonic() + _DRAINING_S
             for _ in range(min(_DRAINED_AT_ONCE, len(self._waiting))):
-                if not self._drain_one(self._waiting[0]):
+                if time.monotonic() > until or not self._drain_one(self._waiting[0]):
                     return
                 self._waiting.popleft()
                 self.spooled_segments = max(0, self.spooled_segments - 1)
@@ -235,6 +244,21 @@ def _answered(entries: list[Entry]) -> dict[tuple[str, str], int]:
             key = slot.endpoint_name, slot.name
             counts[key] = counts.get(key, 0) + len(batch.calls)
     return counts
+
+
+def _pieces(entries: list[Entry]) -> Iterator[list[Entry]]:
+    """Part the entries, in their order, into pieces of which none makes a large segment, but for a batch that does so alone."""
+    piece: list[Entry] = []
+    values = 0
+    for entry in entries:
+        piece.append(entry)
+        batch = entry[1]
+        values += sum(array.size for array in batch.given.values()) + sum(array.size for array in batch.outputs)
+        if values >= _PIECE_VALUES:
+            yield piece
+            piece, values = [], 0
+    if piece:
+        yield piece
 
 
 def _by_slot(entries: list[Entry]) -> list[tuple[Slot, list[Entry]]]:
