@@ -22,9 +22,9 @@ from tests.dataplane.conftest import NO_DATABASE, table
 
 
 @contextlib.contextmanager
-def bare_engine(folder: Path) -> Iterator[tuple[Engine, asyncio.AbstractEventLoop]]:
+def bare_engine(folder: Path, database_url: str = NO_DATABASE) -> Iterator[tuple[Engine, asyncio.AbstractEventLoop]]:
     loop = asyncio.new_event_loop()
-    log = PredictionLog(Link(NO_DATABASE, "tests"), Spool(folder / "spool"), Tally(folder, uuid7()))
+    log = PredictionLog(Link(database_url, "tests"), Spool(folder / "spool"), Tally(folder, uuid7()))
     engine = Engine(log, TrafficCounts(uuid7()), loop)
     try:
         yield engine, loop

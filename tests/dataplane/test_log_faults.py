@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import gc
 import os
 import resource
@@ -18,6 +19,7 @@ from pathlib import Path
 from uuid import UUID
 
 import httpx
+import numpy as np
 import psycopg
 import pytest
 from psycopg.pq import PGconn
@@ -26,11 +28,13 @@ from core.embedded import postgres
 from core.environment import ROOT
 from core.ids import uuid7
 from serving.dataplane import tally
+from serving.dataplane.batch import Batch
 from serving.dataplane.log import PredictionLog
 from serving.dataplane.postgres import Away, Link
 from serving.dataplane.spool import Segment, Spool
 from serving.dataplane.tally import Tally
 from tests.dataplane import models
+from tests.dataplane.bare_engine import adopt, bare_engine, loaded
 from tests.dataplane.conftest import HEADERS, NO_DATABASE, Log, Plane, endpoint, table, wait_for
 
 # The data plane writes with connections of its own; the mark has the test database made.
@@ -286,6 +290,33 @@ def test_a_spooled_segment_that_compaction_has_replaced_is_not_inserted_again(tm
     wait_for(lambda: not spool.count(), "an empty spool")
     survivor.stop()
     assert log.run("SELECT id FROM serving_predictionsegment") == [(new,)]
+
+
+def test_much_at_once_makes_small_segments_and_waits_on_disk_for_a_slow_postgres(tmp_path: Path, log: Log) -> None:
+    build = loaded(tmp_path, models.regressor(tmp_path))
+    rows = np.zeros((20_000, 3), np.float32)
+    answered = Batch({"input": rows}, [np.zeros((20_000, 1), np.float32)], None, [(uuid7().bytes, 20_000, 1_000_000, 10, None, None)])
+    with bare_engine(tmp_path, log.url) as (engine, _), psycopg.connect(log.url) as slow:
+        (slot,) = adopt(engine, [build], endpoint("sum", build[0])).endpoints["sum"].slots
+        slow.execute("LOCK TABLE serving_predictionsegment IN EXCLUSIVE MODE")
+        for _ in range(20):
+            engine.log.append(slot, answered)
+        engine.log.start()
+        wait_for(
+            lambda: log.run("SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE '%%INTO serving_predictionsegment%%'"), "a writer"
+        )
+        time.sleep(0.3)
+        before = len(list((tmp_path / "spool").glob("*.segment")))
+        with (tmp_path / "spool" / "lock").open("w") as lock:  # none is drained meanwhile
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            slow.rollback()
+            wait_for(lambda: not engine.log.waiting()[0], "the flush")
+            spooled = len(list((tmp_path / "spool").glob("*.segment")))
+        wait_for(lambda: not list((tmp_path / "spool").glob("*.segment")), "an empty spool")
+        engine.log.stop()
+    segments = [count for (count,) in log.run("SELECT rows FROM serving_predictionsegment")]
+    assert (before, spooled, sum(segments)) == (0, len(segments) - 1, 400_000)
+    assert max(segments) <= 80_000
 
 
 def test_a_spool_collects_what_a_killed_process_left_half_written(tmp_path: Path) -> None:
