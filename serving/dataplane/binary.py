@@ -22,28 +22,40 @@ def from_bytes(data: memoryview, datatype: str, shape: Sequence[int], where: str
         return _texts(data, count, where).reshape(shape)
     kind = _LITTLE_ENDIAN[datatype]
     if len(data) != count * kind.itemsize:
-        raise BadRequest(f"{where}: {datatype} of the shape {list(shape)} is {count * kind.itemsize} bytes, got {len(data)}.")
+        raise _wrong_size(len(data), datatype, shape, where)
     if datatype == "BOOL":
         return np.frombuffer(data, np.uint8).astype(np.bool_).reshape(shape)
     array = np.frombuffer(data, kind).reshape(shape)
     return array if array.flags.aligned else array.copy()
 
 
+def require_size(size: int, datatype: str, shape: Sequence[int], where: str) -> None:
+    """Return if a tensor may be ``size`` bytes, else raise BadRequest: strings have any length."""
+    if datatype != "BYTES" and size != math.prod(shape) * _LITTLE_ENDIAN[datatype].itemsize:
+        raise _wrong_size(size, datatype, shape, where)
+
+
+def _wrong_size(size: int, datatype: str, shape: Sequence[int], where: str) -> BadRequest:
+    return BadRequest(f"{where}: {datatype} of the shape {list(shape)} is {math.prod(shape) * _LITTLE_ENDIAN[datatype].itemsize} bytes, got {size}.")
+
+
 def _texts(data: memoryview, count: int, where: str) -> Array:
-    """Read length-prefixed UTF-8 strings."""
+    """Read ``count`` length-prefixed UTF-8 strings."""
     texts: list[str] = []
     offset, end = 0, len(data)
-    while offset < end:
+    for number in range(count):
         start = offset + _LENGTH.size
         if start > end or start + (length := _LENGTH.unpack_from(data, offset)[0]) > end:
-            raise BadRequest(f"{where}: the string {len(texts)} is cut off: its length goes past the {end} bytes of the tensor.")
+            if offset == end:
+                raise BadRequest(f"{where}: the shape has {count} strings, the bytes have {number}.")
+            raise BadRequest(f"{where}: the string {number} is cut off: its length goes past the {end} bytes of the tensor.")
         try:
             texts.append(str(data[start : start + length], "utf-8"))
         except UnicodeDecodeError:
-            raise BadRequest(f"{where}: the string {len(texts)} is not UTF-8.") from None
+            raise BadRequest(f"{where}: the string {number} is not UTF-8.") from None
         offset = start + length
-    if len(texts) != count:
-        raise BadRequest(f"{where}: the shape has {count} strings, the bytes have {len(texts)}.")
+    if offset != end:
+        raise BadRequest(f"{where}: the shape has {count} strings, the bytes go on after them: {end - offset} of {end} are left.")
     array: Array = np.empty(count, dtype=np.object_)
     array[:] = texts
     return array
