@@ -6,7 +6,8 @@ from collections.abc import Iterable
 
 from core.environment import Environment, is_loopback
 
-_FORWARDING = {"forwarded", "via", "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto", "x-real-ip"}
+FORWARDING = frozenset(("forwarded", "via", "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto", "x-real-ip"))
+"""The headers by which a proxy says that it passes on somebody else's request."""
 REFUSAL = (
     "Metrics are told to callers of this machine, and to API keys with the scope read. "
     "Send one as 'Authorization: Bearer sbx_...', or set SIGNALBOX_METRICS_OPEN=1."
@@ -20,7 +21,7 @@ def needs_key(environment: Environment, peer: str, headers: Iterable[str]) -> bo
     """
     if environment.metrics_open:
         return False
-    return environment.has_proxy or not is_local(peer) or not _FORWARDING.isdisjoint(headers)
+    return environment.has_proxy or not is_local(peer) or not FORWARDING.isdisjoint(headers)
 
 
 def is_local(peer: str) -> bool:

@@ -134,7 +134,7 @@ class Answers:
 
 def _form_of(output: OutputWish, binary_by_default: bool) -> bool | Target:
     if output.parameters is not None and is_named(output.parameters):
-        return Target(output.parameters, f"Output '{output.name}'")
+        return Target(output.parameters, output.name)
     return _is_true(output.parameters, "binary_data") if _given(output.parameters, "binary_data") else binary_by_default
 
 

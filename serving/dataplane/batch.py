@@ -46,10 +46,16 @@ class Batch:
     calls: list[Logged]
 
 
+class Expiring(Protocol):
+    """What holds calls that have a deadline."""
+
+    def expire(self, now: float) -> None: ...
+
+
 class Settler(Protocol):
     """What takes the results: the engine. It expires the calls of what is ``watched`` in time."""
 
-    watched: set[Batcher]
+    watched: set[Expiring]
     cells: Cells
 
     def settle(self, slot: Slot, calls: list[Call], joined: Joined, outputs: list[Array], run_s: float) -> None: ...

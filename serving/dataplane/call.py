@@ -9,13 +9,13 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from core import request_ids
+from core.metrics.openness import FORWARDING
 from serving.dataplane.tensors import Array
 
 if TYPE_CHECKING:
     from serving.dataplane.limits import Account, Bounds, Rate
     from serving.dataplane.live import EndpointState, Slot
     from serving.dataplane.regions import Regions
-    from serving.dataplane.shared_memory import Piece
     from serving.dataplane.watch import Watched
     from serving.table import KeyEntry
 
@@ -37,6 +37,7 @@ class Route(NamedTuple):
 NOWHERE = Route("", "", "")
 """Of a call that asks for no prediction."""
 _NO_ARRAYS: dict[str, Array] = {}
+_FORWARDING = frozenset(name.encode() for name in FORWARDING)
 _PATH = re.compile(r"/v2/models/(?P<endpoint>[^/]+)(?:/versions/(?P<version>[^/]+))?/(?P<form>infer|predict|invocations)/?")
 
 
@@ -44,6 +45,11 @@ def route_of(path: str) -> Route | None:
     """Read a path that asks for a prediction; None for any other."""
     match = _PATH.fullmatch(path)
     return Route(match["endpoint"], match["version"] or "", match["form"]) if match else None
+
+
+def is_forwarded(headers: Mapping[bytes, bytes]) -> bool:
+    """Tell whether a request says that it came through a proxy."""
+    return not _FORWARDING.isdisjoint(headers)
 
 
 class Head:
@@ -65,6 +71,7 @@ class Head:
         "demo",
         "encoding",
         "header_length",
+        "is_forwarded",
         "key",
         "length",
         "rate",
@@ -87,6 +94,7 @@ class Head:
         self.content_type = get(b"content-type", b"")
         self.sticky = get(b"signalbox-sticky-key")
         self.demo = b"signalbox-demo" in headers
+        self.is_forwarded = is_forwarded(headers)
         length = get(b"content-length", b"")
         self.length = int(length) if length.isdigit() else None
         given = get(b"x-request-id")
@@ -105,7 +113,7 @@ class Call:
 
     ``alone``: it was in a batch on which the model failed, and runs in none any more.
     ``is_plain``: one row, all outputs wanted as JSON in the protocol's form; such calls are rendered together.
-    ``copied`` is what lay in shared memory, None for nothing.
+    ``copied`` are the inputs that lay in shared memory, by name; None before they are copied, or if there are none.
     ``received`` is on the performance counter's clock, ``received_us`` in microseconds since 1970.
     """
 
@@ -153,7 +161,7 @@ class Call:
         self.arrays: dict[str, Array] = _NO_ARRAYS
         self.rows = 0
         self.wanted: Any = None
-        self.copied: dict[Piece, bytes] | None = None
+        self.copied: dict[str, Array] | None = None
         self.watched: Watched | None = None
         self.render: Render | None = None
 

@@ -14,7 +14,7 @@ import orjson
 
 from core.errors import SignalboxError
 from serving.dataplane import keys, repository
-from serving.dataplane.call import JSON, Headers
+from serving.dataplane.call import JSON, Headers, is_forwarded
 from serving.dataplane.engine import Engine
 from serving.dataplane.errors import BadRequest, Busy, Denied, NotAllowed, Unknown, Unsupported
 from serving.dataplane.live import EndpointState, Slot
@@ -269,14 +269,16 @@ def memory_status(request: Request) -> Any:
     return request.engine.regions.status(request.key(), request.region())
 
 
-def register_memory(request: Request) -> None:
+async def register_memory(request: Request) -> None:
     """Register a region of system shared memory for the key."""
-    request.engine.regions.register(request.key(), request.region(), _document(request.body))
+    actor, regions = request.key(), request.engine.regions
+    regions.require_offered(is_forwarded=is_forwarded(request.headers))
+    await regions.register(actor, request.region(), _document(request.body), request.engine.table())
 
 
-def unregister_memory(request: Request) -> None:
+async def unregister_memory(request: Request) -> None:
     """Forget one of the key's regions of system shared memory, or all."""
-    request.engine.regions.unregister(request.key(), request.region())
+    await request.engine.regions.unregister(request.key(), request.region())
 
 
 def cuda_status(request: Request) -> Any:

@@ -10,15 +10,18 @@ import asyncio
 import logging
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from functools import partial
+from typing import NamedTuple
 
 import numpy as np
 
 from core.errors import SignalboxError
-from serving.dataplane import bodies, cache, keys
-from serving.dataplane.batch import Batch, Batcher, Joined, only, slot_of
+from serving.dataplane import bodies, cache, keys, shared_memory
+from serving.dataplane.batch import Batch, Batcher, Expiring, Joined, only, slot_of
 from serving.dataplane.cache import AnswerCache, Kept
 from serving.dataplane.call import JSON, Call, Head, Headers
+from serving.dataplane.copying import Copying
 from serving.dataplane.counts import LoopLag, RefusedCounts, TrafficCounts
 from serving.dataplane.crashes import Cells
 from serving.dataplane.errors import Busy, Failed, Late, Unknown
@@ -30,15 +33,28 @@ from serving.dataplane.log import PredictionLog
 from serving.dataplane.observing import Observing
 from serving.dataplane.problems import body_of, headers_of
 from serving.dataplane.regions import Regions
+from serving.dataplane.shared_memory import Aimed, Lacking
 from serving.dataplane.tensors import Array
 from serving.dataplane.watch import Watcher
 from serving.latency import bucket_of
 from serving.segments import FLAG_DEMO, FLAG_FILLED, FLAG_OUT_OF_BOUNDS, FLAG_UNSEEN_CATEGORY
-from serving.table import KeyEntry
+from serving.table import KeyEntry, RouteTable
 
 logger = logging.getLogger(__name__)
 
-Answered = list[tuple[Call, Headers, bytes]]
+
+class _Aim(NamedTuple):
+    """An answer, and what of it has to be in shared memory before it goes out; ``rows`` are its rows in the batch."""
+
+    call: Call
+    aimed: Aimed
+    headers: Headers
+    body: bytes
+    rows: slice
+
+
+Answered = tuple[list[tuple[Call, Headers, bytes]], list[_Aim]]
+"""What a batch is answered with: at once, and when it is written."""
 _WATCH_S = 0.05
 UNVETTED_BYTES = 65_536
 """A larger body is kept only once its key is known to be good."""
@@ -62,13 +78,14 @@ class Engine:
         self.regions = Regions(None)
         self.stats: dict[tuple[str, str, str], SlotStats] = {}
         self.refusals, self.loop_lag = RefusedCounts(), LoopLag()
-        self.watched: set[Batcher] = set()
+        self.watched: set[Expiring] = set()
         self.cells = Cells() if cells is None else cells
         self._loop = loop
         self._threads = ThreadPoolExecutor(max_workers=4, thread_name_prefix="heavy-build")
         self.accounts = Accounts(counts.process)
         self._make_id = IdMaker().make
         self._found: dict[int, list[tuple[Call, Kept]]] = {}
+        self._copying = Copying(self, loop)
         self._watch()
 
     @property
@@ -122,6 +139,8 @@ class Engine:
             if "feature" in error.detail and call.endpoint is not None:  # no slot is chosen yet: the one that read the rows counts it
                 call.endpoint.candidates(call.head.route.version)[0].checks.count_refused(error)
             self.refuse(call, error)
+        except Lacking as lacking:
+            self._fetch(call, lacking)
         except Exception:  # the edge: one call's failure must not reach another
             logger.exception("A call to %s failed.", call.head.route.endpoint)
             self.refuse(call, Failed("Signalbox failed on this request. The server's log has the details."))
@@ -129,6 +148,10 @@ class Engine:
     def authorize(self, authorization: bytes | None, api_key: bytes | None) -> KeyEntry:
         """Give the key of a request; raises Unauthorized, or Busy before the first route table."""
         return self._routes().keys.check(authorization, api_key)
+
+    def table(self) -> RouteTable:
+        """Give the table that is answered from; raises Busy before the first."""
+        return self._routes().table
 
     def _routes(self) -> Routes:
         if self.routes is None:
@@ -143,8 +166,9 @@ class Engine:
         if key.expires_at is not None:
             keys.require_fresh(key)
         call.endpoint, call.key_id = endpoint, key.id
-        self._admit(call, endpoint)
-        call.id = self._make_id(call.received_us)
+        if call.copied is None:  # else it was admitted before its tensors were copied
+            self._admit(call, endpoint)
+            call.id = self._make_id(call.received_us)
         slot = FORMS[head.route.form](call, endpoint)
         if self.watcher is not None:
             self.watcher.decoded(call)
@@ -156,6 +180,32 @@ class Engine:
             slot.batcher.add(call)
         if endpoint.shadows:
             self._add_shadows(call, endpoint, slot)
+
+    def _fetch(self, call: Call, lacking: Lacking) -> None:
+        """Have a call's tensors copied out of shared memory, and take it again. Meanwhile it is one in flight, of no rows yet."""
+        head, endpoint = call.head, call.endpoint
+        if endpoint is None:
+            raise ValueError("a call was read before its endpoint was found")
+        try:
+            head.account.charge(0, call.received_us)
+        except SignalboxError as error:
+            self.refuse(call, error)
+            return
+        endpoint.flight.calls += 1
+        head.account.in_flight += 1
+        call.counted = True
+
+        def go_on(error: SignalboxError | None) -> None:
+            endpoint.flight.calls -= 1
+            head.account.in_flight -= 1
+            head.account.refund(0, call.received_us)
+            call.counted = False
+            if error is None:
+                self.submit(call)
+            else:
+                self.refuse(call, error)
+
+        self._copying.begin(call, partial(shared_memory.copy_in, call, lacking.lying), go_on, has_run=False)
 
     def _find(self, call: Call, slot: Slot, answers: AnswerCache) -> bool:
         """Answer a call from the cache at the end of this turn, if it can be."""
@@ -222,33 +272,42 @@ class Engine:
     def settle(self, slot: Slot, calls: list[Call], joined: Joined, outputs: list[Array], run_s: float) -> None:
         """Answer the calls of a batch that has run, count them and hand them to the log."""
         now = time.perf_counter()
-        answers, refused = _rendered(slot, calls, outputs)
+        answered = _rendered(slot, calls, outputs)
         _add_run(slot.stats, calls, joined, run_s)
         if self.watcher is not None:
             self.watcher.settled(calls, joined, now, run_s)
         if slot.cache is not None and not joined.from_cache:
             _keep(slot.cache, slot.spec.batched, calls, joined, outputs)
-        if refused:
-            calls, joined, outputs = self._without(refused, calls, joined, outputs)
-            if not calls:
-                return
         batch = self._batch(slot, calls, joined, outputs, now) if slot.log_policy != "off" else None
         if batch is not None and slot.log_policy == "durable":
-            self.log.append(slot, batch, partial(self._written, slot, calls, joined, answers))
+            self.log.append(slot, batch, partial(self._written, slot, calls, joined, answered))
             return
         if batch is not None:
             self.log.append(slot, batch)
-        self._count_answered(slot, calls, joined, now)
+        answers, aims = answered
+        if aims:
+            calls, joined = self._write(slot, calls, joined, aims)
+        if calls:
+            self._count_answered(slot, calls, joined, now)
         for call, headers, body in answers:
             self._answer(call, 200, headers, body)
 
-    def _without(
-        self, refused: list[tuple[Call, SignalboxError]], calls: list[Call], joined: Joined, outputs: list[Array]
-    ) -> tuple[list[Call], Joined, list[Array]]:
-        """Refuse calls whose answers found no place, and give the rest of their batch."""
-        for call, error in refused:
-            self.refuse(call, error)
-        return only([not call.done for call in calls], calls, joined, outputs)
+    def _write(self, slot: Slot, calls: list[Call], joined: Joined, aims: list[_Aim]) -> tuple[list[Call], Joined]:
+        """Have outputs written into shared memory, and their calls counted and answered when they are there. Gives the rest of the batch."""
+        for aim in aims:
+            part = replace(joined, flags=None if joined.flags is None else joined.flags[aim.rows], rows=aim.call.rows)
+            self._copying.begin(aim.call, aim.aimed.write, partial(self._end, slot, part, aim), has_run=True)
+        aimed = {aim.call for aim in aims}
+        calls, joined, _ = only([call not in aimed for call in calls], calls, joined, [])
+        return calls, joined
+
+    def _end(self, slot: Slot, part: Joined, aim: _Aim, error: SignalboxError | None) -> None:
+        """An answer's outputs are in shared memory, or are not. It has run, and is in the log."""
+        if error is not None:
+            self.refuse(aim.call, error, has_run=True)
+            return
+        self._count_answered(slot, [aim.call], part, time.perf_counter())
+        self._answer(aim.call, 200, aim.headers, aim.body)
 
     def _count_answered(self, slot: Slot, calls: list[Call], joined: Joined, now: float) -> None:
         counts, stats = self.counts.of(slot.endpoint_name, slot.name, slot.entry.version), slot.stats
@@ -286,30 +345,38 @@ class Engine:
         ]
         return Batch(joined.given, outputs, flags, logged)
 
-    def _written(self, slot: Slot, calls: list[Call], joined: Joined, answers: Answered, safe: bool) -> None:
+    def _written(self, slot: Slot, calls: list[Call], joined: Joined, answered: Answered, safe: bool) -> None:
         """Called in the log's thread: the durable batch is safe, or cannot be made so."""
-        self._loop.call_soon_threadsafe(self._answer_written, slot, calls, joined, answers, safe)
+        self._loop.call_soon_threadsafe(self._answer_written, slot, calls, joined, answered, safe)
 
-    def _answer_written(self, slot: Slot, calls: list[Call], joined: Joined, answers: Answered, safe: bool) -> None:
-        if safe:
+    def _answer_written(self, slot: Slot, calls: list[Call], joined: Joined, answered: Answered, safe: bool) -> None:
+        answers, aims = answered
+        if not safe:
+            error = Busy("The prediction could not be logged, and this endpoint answers only what is logged. The server's disk may be full.")
+            for call in [*(call for call, _, _ in answers), *(aim.call for aim in aims)]:
+                self.refuse(call, error)
+            return
+        if aims:
+            calls, joined = self._write(slot, calls, joined, aims)
+        if calls:
             self._count_answered(slot, calls, joined, time.perf_counter())
         for call, headers, body in answers:
-            if safe:
-                self._answer(call, 200, headers, body)
-            else:
-                self.refuse(call, Busy("The prediction could not be logged, and this endpoint answers only what is logged. The server's disk may be full."))
+            self._answer(call, 200, headers, body)
 
-    def refuse(self, call: Call, error: SignalboxError) -> None:
-        """Answer a call with an error, and count it: the caller's mistakes and ours apart."""
+    def refuse(self, call: Call, error: SignalboxError, *, has_run: bool = False) -> None:
+        """Answer a call with an error, and count it: the caller's mistakes and ours apart.
+
+        ``has_run``: only the answer found no place. It is in the log, its rows stay used, and the slot is not to blame.
+        """
         if call.done:
             return
         slot = call.slot
-        if call.counted:
+        if call.counted and not has_run:
             call.head.account.refund(call.rows, call.received_us)
         name = call.endpoint.name if call.endpoint else ""
         latency_us = (time.perf_counter() - call.received) * 1e6
         if call.reply is not None or error.status >= 500:  # a shadow's copy that is refused is nobody's mistake: the caller's own is, by itself
-            counted = (name, slot.name, slot.entry.version) if slot and error.status >= 500 else (name, "", 0)
+            counted = (name, slot.name, slot.entry.version) if slot and error.status >= 500 and not has_run else (name, "", 0)
             self.refusals.add(counted, error, latency_us)
             counts = self.counts.of(*counted)
             counts.requests += 1
@@ -342,10 +409,11 @@ class Engine:
             call.endpoint = self.routes.endpoints.get(call.head.route.endpoint)
         self.refuse(call, error)
 
-    def expire(self, call: Call, now: float) -> bool:
+    def expire(self, call: Call, now: float, *, has_run: bool = False) -> bool:
         """Answer 504 if the deadline has passed; tells whether the call needs no run (any more)."""
         if not call.done and now > call.deadline:
-            self.refuse(call, Late(f"'{call.head.route.endpoint}' did not answer in time. Send fewer rows, or raise {call.head.bounds.timeout_of} timeout."))
+            late = Late(f"'{call.head.route.endpoint}' did not answer in time. Send fewer rows, or raise {call.head.bounds.timeout_of} timeout.")
+            self.refuse(call, late, has_run=has_run)
         return call.done
 
     def _answer(self, call: Call, status: int, headers: Headers, body: bytes) -> None:
@@ -373,29 +441,30 @@ class Engine:
         self.loop_lag.add(self._loop.time(), _WATCH_S)
         self._loop.call_later(_WATCH_S, self._watch)
         now = time.perf_counter()
-        for batcher in list(self.watched):
-            batcher.expire(now)
+        for each in list(self.watched):
+            each.expire(now)
 
     def close(self) -> None:
-        """End the threads of heavy builds."""
+        """End the threads of heavy builds and of shared memory."""
         self._threads.shutdown(wait=False, cancel_futures=True)
+        self.regions.close()
 
 
-def _rendered(slot: Slot, calls: list[Call], outputs: list[Array]) -> tuple[Answered, list[tuple[Call, SignalboxError]]]:
-    """Give the answers, and the calls whose answers cannot go where they should. A shadow's calls have none."""
+def _rendered(slot: Slot, calls: list[Call], outputs: list[Array]) -> Answered:
+    """Give the answers; a shadow's calls have none."""
     if slot.spec.batched and _are_plain(calls):
         return slot.answers.one_row_each(calls, outputs), []
-    answers, refused = [], []
+    answers, aims = [], []
     start = 0
     for call in calls:
         stop = start + call.rows if slot.spec.batched else None
-        if call.render is not None:
-            try:
-                answers.append((call, *call.render(call, outputs, start, stop)))
-            except SignalboxError as error:
-                refused.append((call, error))
+        render = call.render
+        if isinstance(render, Aimed):
+            aims.append(_Aim(call, render, *render(call, outputs, start, stop), slice(start, stop)))
+        elif render is not None:
+            answers.append((call, *render(call, outputs, start, stop)))
         start += call.rows
-    return answers, refused
+    return answers, aims
 
 
 def _add_run(stats: SlotStats, calls: list[Call], joined: Joined, run_s: float) -> None:

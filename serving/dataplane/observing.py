@@ -81,9 +81,9 @@ class Observing:
         self._follow()
         return LOG | self._kept.get(_OF_LOG, {})
 
-    def change_log(self, given: Settings, actor: str) -> Settings:
+    async def change_log(self, given: Settings, actor: str) -> Settings:
         """Set what is given, None for as it was at first, and give all; raises BadRequest, and then changes nothing."""
-        self._change(_OF_LOG, _checked(given, LOG), actor)
+        await self._change(_OF_LOG, _checked(given, LOG), actor)
         return self.log()
 
     def trace(self, endpoint: str) -> Settings:
@@ -91,7 +91,7 @@ class Observing:
         self._follow()
         return self._at_first() | self._kept.get(_OF_TRACES, {}) | self._kept.get(_OF_TRACES + endpoint, {})
 
-    def change_trace(self, endpoint: str, given: Settings, actor: str) -> Settings:
+    async def change_trace(self, endpoint: str, given: Settings, actor: str) -> Settings:
         """As ``change_log``; None makes an endpoint do as all. Raises Unsupported where traces have nowhere to go."""
         if self._traces is None:
             raise Unsupported("Traces are not configured here. Start Signalbox with OTEL_EXPORTER_OTLP_ENDPOINT set to their receiver.")
@@ -99,7 +99,7 @@ class Observing:
         level = flat.get("trace_level")
         if isinstance(level, str):
             flat["trace_level"] = [level]
-        self._change(_OF_TRACES + endpoint, _checked(flat, {"trace_level", *_TRACES}), actor)
+        await self._change(_OF_TRACES + endpoint, _checked(flat, {"trace_level", *_TRACES}), actor)
         return self.trace(endpoint)
 
     def _at_first(self) -> Settings:
@@ -107,13 +107,13 @@ class Observing:
         share = sampling().share if self._traces is not None else 0.0
         return {"trace_level": _ON if share else _OFF, **_TRACES, "trace_rate": str(round(1 / share)) if share else "1"}
 
-    def _change(self, part: str, changes: Settings, actor: str) -> None:
+    async def _change(self, part: str, changes: Settings, actor: str) -> None:
         logger.warning("The API key %s sets %s: %s.", actor, part, changes)
 
         def edit(kept: Document) -> None:
             kept[part] = {name: value for name, value in (kept.get(part, {}) | changes).items() if value is not None}
 
-        self._board.change(edit)
+        await self._board.change(edit)
 
     def _run(self) -> None:
         while not self._stopping.wait(_EVERY_S):

@@ -84,7 +84,7 @@ async def running_engine(environment: Environment, kind: str) -> AsyncIterator[E
     engine = Engine(log, counts, loop, Cells(crashes.marks.cells))
     engine.watcher = watcher(environment, metrics.PROCESSES[kind])
     engine.observing = Observing(environment.observing_file, engine.watcher.traces if engine.watcher else None)
-    engine.regions = Regions(environment.regions_file if environment.offers_shared_memory else None)
+    engine.regions = Regions(environment.regions_file if environment.offers_shared_memory else None, direct_only=environment.shared_memory == "auto")
     processes = environment.dataplane_processes + (environment.grpc_processes if environment.grpc_port else 0)
     budget_bytes = budget_of(environment.build_memory_bytes, processes, part=2)
     cache.ROOM.max_bytes = budget_of(environment.answer_memory_bytes, processes, part=16)

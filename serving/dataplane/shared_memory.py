@@ -1,13 +1,17 @@
-"""Tensors in shared memory: Triton's extension, for REST and gRPC alike. An input is copied out before anything looks at it."""
+"""Tensors in shared memory: Triton's extension, for REST and gRPC alike. An input is copied out before anything looks at it.
+
+What touches an object is done in a thread (``copying.py``): a call whose inputs lie in shared memory is read
+twice, first to know what to copy, and once more when that is there.
+"""
 
 from __future__ import annotations
 
-from functools import partial
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from serving.dataplane import binary, regions
 from serving.dataplane.errors import BadRequest
-from serving.dataplane.tensors import Array
+from serving.dataplane.tensors import NUMPY_OF, Array
 
 if TYPE_CHECKING:
     from serving.dataplane.call import Call, Headers, Render
@@ -26,20 +30,59 @@ class Piece(NamedTuple):
     size: int
 
 
+class Lying(NamedTuple):
+    """An input in shared memory, checked as far as it can be before it is read."""
+
+    tensor: InputTensor
+    region: Region
+    piece: Piece
+    where: str
+
+
+class Lacking(Exception):
+    """A call cannot be read further before what is ``lying`` in shared memory is copied."""
+
+    def __init__(self, lying: list[Lying]) -> None:
+        super().__init__()
+        self.lying = lying
+
+
 class Target:
-    """Where an output goes; ``written`` bytes of the piece are filled once it is there."""
+    """Where an output goes, and once it is rendered its bytes."""
 
-    __slots__ = ("piece", "region", "written")
+    __slots__ = ("data", "is_text", "output", "piece", "region")
 
-    def __init__(self, parameters: Parameters, where: str) -> None:
-        self.piece = _piece(parameters, where)
+    def __init__(self, parameters: Parameters, output: str) -> None:
+        self.output, self.piece = output, _piece(parameters, f"Output '{output}'")
         self.region: Region
-        self.written = 0
+        self.data = b""
+        self.is_text = False
 
     def parameters(self) -> dict[str, str | int]:
         """Give what the answer says instead of the values."""
-        told: dict[str, str | int] = {_REGION: self.piece.region, _BYTE_SIZE: self.written}
+        told: dict[str, str | int] = {_REGION: self.piece.region, _BYTE_SIZE: len(self.data)}
         return told | {_OFFSET: self.piece.offset} if self.piece.offset else told
+
+
+class Aimed:
+    """Renders the answer of a call with outputs in shared memory, then writes those there. Nothing is written before ``write``."""
+
+    __slots__ = ("_render", "_targets")
+
+    def __init__(self, render: Render, targets: list[tuple[int, Target]]) -> None:
+        self._render, self._targets = render, targets
+
+    def __call__(self, call: Call, outputs: list[Array], start: int, stop: int | None) -> tuple[Headers, bytes]:
+        for index, target in self._targets:
+            array = outputs[index][start:stop]
+            target.data, target.is_text = binary.to_bytes(array), array.dtype == object
+        return self._render(call, outputs, start, stop)
+
+    def write(self) -> None:
+        """Write the outputs; raises BadRequest or Busy. If one has no room none is written. For a thread."""
+        for _, target in self._targets:
+            _require_room(target)
+        regions.write([(target.region, target.piece.offset, target.data) for _, target in self._targets])
 
 
 def is_named(parameters: Parameters) -> bool:
@@ -47,58 +90,62 @@ def is_named(parameters: Parameters) -> bool:
     return not _NAMES.isdisjoint(parameters)
 
 
-def array_of(call: Call, tensor: InputTensor, where: str) -> Array:
-    """Read an input; raises BadRequest, Oversized, Unknown for a region that the call's key has not, or Unsupported."""
-    parameters = tensor.parameters or {}
-    piece = _piece(parameters, where)
-    if tensor.data or parameters.get("binary_data_size") is not None:
-        raise BadRequest(f"{where}: it lies in shared memory, and has data besides. Send one of them.")
-    return binary.from_bytes(memoryview(_copied(call, piece, where)), tensor.datatype, tensor.shape, where)
+def array_of(call: Call, tensor: InputTensor, tensors: Sequence[InputTensor]) -> Array:
+    """Give an input that was copied out; before that, raises Lacking with all of ``tensors`` that lie there.
+
+    Raises BadRequest, Oversized, Unknown for a region that the call's key has not, or Unsupported.
+    """
+    if call.copied is None:
+        raise Lacking(_lying(call, tensors))
+    return call.copied[tensor.name]
+
+
+def copy_in(call: Call, lying: Sequence[Lying]) -> None:
+    """Copy what a call lacks, once for all slots that look at it: what was checked is what runs. Raises BadRequest or Busy. For a thread."""
+    copied = {}
+    for tensor, region, piece, where in lying:
+        copied[tensor.name] = binary.from_bytes(memoryview(region.read(piece.offset, piece.size)), tensor.datatype, tensor.shape, where)
+    call.copied = copied
 
 
 def aimed(call: Call, render: Render) -> Render:
-    """Give ``render``, but what is ``wanted`` in shared memory is put there first; raises what ``array_of`` raises."""
-    targets = [form for _, form in call.wanted if isinstance(form, Target)]
-    for target in targets:
-        target.region = _found(call, target.piece, "An output")
-    return partial(_write_and_render, render) if targets else render
+    """Give ``render``, or what also writes the outputs that are ``wanted`` in shared memory; raises what ``array_of`` raises."""
+    targets = [(index, form) for index, form in call.wanted if isinstance(form, Target)]
+    for _, target in targets:
+        target.region = _found(call, target.piece, f"Output '{target.output}'")
+    return Aimed(render, targets) if targets else render
 
 
-def _write_and_render(render: Render, call: Call, outputs: list[Array], start: int, stop: int | None) -> tuple[Headers, bytes]:
-    """Raises BadRequest, and then nothing is written: every size is known before the first byte goes."""
-    pieces = []
-    for index, target in call.wanted:
-        if isinstance(target, Target):
-            data = binary.to_bytes(outputs[index][start:stop])
-            if len(data) > target.piece.size:
-                raise BadRequest(
-                    f"shared memory size specified with the request for output '{_name(call, index)}' ({target.piece.size} bytes) "
-                    f"should be at least {len(data)} bytes to hold the results"
-                )
-            target.written = len(data)
-            pieces.append((target.region, target.piece.offset, data))
-    regions.write(pieces)
-    return render(call, outputs, start, stop)
+def _lying(call: Call, tensors: Sequence[InputTensor]) -> list[Lying]:
+    found = []
+    for tensor in tensors:
+        # One of a type that there is not will be refused by its type.
+        if tensor.parameters is not None and is_named(tensor.parameters) and tensor.datatype in NUMPY_OF:
+            where = f"Input '{tensor.name}' of model '{call.head.route.endpoint}'"
+            piece = _piece(tensor.parameters, where)
+            if tensor.data or tensor.parameters.get("binary_data_size") is not None:
+                raise BadRequest(f"{where}: it lies in shared memory, and has data besides. Send one of them.")
+            region = _found(call, piece, where)
+            binary.require_size(piece.size, tensor.datatype, tensor.shape, where)
+            found.append(Lying(tensor, region, piece, where))
+    call.head.bounds.require_size(len(call.body) + sum(each.piece.size for each in found), "The body and its tensors in shared memory are")
+    return found
 
 
-def _name(call: Call, index: int) -> str:
-    return call.slot.build.outputs[index] if call.slot else ""
-
-
-def _copied(call: Call, piece: Piece, where: str) -> bytes:
-    """Copy a piece once for a call, whichever slots look at it: what was checked is what runs."""
-    region = _found(call, piece, where)
-    if call.copied is None:
-        call.copied = {}
-    if piece not in call.copied:
-        size = len(call.body) + piece.size + sum(map(len, call.copied.values()))
-        call.head.bounds.require_size(size, "The body and its tensors in shared memory are")
-        call.copied[piece] = region.read(piece.offset, piece.size)
-    return call.copied[piece]
+def _require_room(target: Target) -> None:
+    size, needed = target.piece.size, len(target.data)
+    if needed > size:
+        # How long a text is may tell which one it is.
+        least = "is too small" if target.is_text else f"should be at least {needed} bytes"
+        raise BadRequest(
+            f"shared memory size specified with the request for output '{target.output}' ({size} bytes) {least} to hold the results. "
+            "The prediction was made and counts."
+        )
 
 
 def _found(call: Call, piece: Piece, where: str) -> Region:
-    region = call.head.regions.find(call.key_id or "", piece.region)
+    head = call.head
+    region = head.regions.find(call.key_id or "", piece.region, is_forwarded=head.is_forwarded)
     if piece.offset + piece.size > region.byte_size:
         raise BadRequest(
             f"{where}: Invalid offset + byte size for shared memory region: '{piece.region}'. "

@@ -100,7 +100,7 @@ class Spec:
             if self.batched:
                 rows = _same_rows(tensor, rows, max_rows, model)
             if tensor.parameters is not None and shared_memory.is_named(tensor.parameters):
-                arrays[spec.name] = shared_memory.array_of(call, tensor, _where(spec, model))
+                arrays[spec.name] = shared_memory.array_of(call, tensor, request.inputs)
                 continue
             size = None if tensor.parameters is None else _binary_size(tensor, _where(spec, model))
             if size is None:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
+import subprocess
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +16,7 @@ import tritonclient.http
 from tritonclient.utils import InferenceServerException
 
 from tests.dataplane import models
-from tests.dataplane.conftest import Plane, endpoint, table
+from tests.dataplane.conftest import KEY, KEY_ENTRY, Plane, endpoint, table
 from tests.dataplane.machine import ROWS, SUMS, Asker, Machine, asker, keyed, machine, memory, rest, rows_at, rows_in_body, sums_to
 from tests.dataplane.objects import FOLDER, SharedObject
 from tests.dataplane.standing import OPERATOR, READER
@@ -129,6 +132,19 @@ def test_what_is_no_plain_file_is_no_object(rest: Any, memory: SharedObject, kin
     assert rest.get_system_shared_memory_status(**keyed()) == []
 
 
+def test_what_is_mounted_on_an_object_is_none(rest: Any, memory: SharedObject, tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").write_bytes(bytes(4096))
+    mounted = subprocess.run(["mount", "--bind", tmp_path / "elsewhere", memory.path], check=False, capture_output=True)
+    if mounted.returncode:
+        pytest.skip(f"nothing can be mounted here: {mounted.stderr.decode()}")
+    try:
+        with pytest.raises(InferenceServerException, match="Unable to open shared memory region"):
+            rest.register_system_shared_memory("bad", memory.key, 8, **keyed())
+    finally:
+        subprocess.run(["umount", memory.path], check=True)
+    assert rest.get_system_shared_memory_status(**keyed()) == []
+
+
 @pytest.mark.parametrize(
     ("changes", "text"),
     [
@@ -197,3 +213,95 @@ def test_where_it_is_off_it_says_by_which_setting(plane: Plane, tmp_path: Path, 
         client.unregister_system_shared_memory(**keyed())
         assert "system_shared_memory" not in client.get_server_metadata()["extensions"]
     assert not (tmp_path / "run" / "regions.json").exists()
+
+
+def _kept(plane: Plane) -> Path:
+    return plane.var_dir / "run" / "regions.json"
+
+
+def test_a_process_that_holds_the_lock_delays_registering_alone(machine: Machine, rest: Any, memory: SharedObject) -> None:
+    memory.put([ROWS])
+    rest.register_system_shared_memory("r", memory.key, 4096, **keyed())
+    body = {"key": memory.key, "byte_size": 8}
+    answers: list[tuple[int, str]] = []
+
+    def register(plane: Plane) -> None:
+        answer = plane.client.post("/v2/systemsharedmemory/region/late/register", json=body)
+        answers.append((answer.status_code, answer.text))
+
+    planes = (machine.own, machine.plain)
+    with _kept(machine.own).with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        threads = [threading.Thread(target=register, args=(plane,)) for plane in planes]
+        for thread in threads:
+            thread.start()
+        for module, client in machine.askers():
+            for _ in range(5):  # a loop that waits for the lock answers nobody
+                assert client.infer("sum", rows_at(module, "r"), **keyed()).as_numpy("prediction").tolist() == SUMS
+            client.close()
+        for thread in threads:
+            thread.join()
+        assert machine.own.client.post("/v2/systemsharedmemory/region/r/unregister").status_code == 503
+    assert [(status, "is changing regions.json" in text) for status, text in answers] == [(503, True)] * 2
+    assert [region["name"] for region in rest.get_system_shared_memory_status(**keyed())] == ["r"]
+    assert machine.own.client.post("/v2/systemsharedmemory/region/late/register", json=body).status_code == 200
+
+
+@pytest.mark.parametrize("header", ["x-forwarded-for", "forwarded", "via"])
+def test_by_itself_it_is_not_offered_to_what_a_proxy_passes_on(asker: Asker, rest: Any, memory: SharedObject, header: str) -> None:
+    module, client = asker
+    memory.put([ROWS])
+    rest.register_system_shared_memory("r", memory.key, 4096, **keyed())
+
+    def passed_on() -> dict[str, Any]:
+        return {"headers": {"x-api-key": KEY, header: "192.0.2.7"}}
+
+    for call in (
+        lambda: client.register_system_shared_memory("s", memory.key, 8, **passed_on()),
+        lambda: client.infer("sum", rows_at(module, "r"), **passed_on()),
+        lambda: client.infer("sum", rows_in_body(module), outputs=sums_to(module, "r", offset=100), **passed_on()),
+    ):
+        with pytest.raises(InferenceServerException, match=r"came through a proxy.* set SIGNALBOX_SHARED_MEMORY=on") as refused:
+            call()
+        assert refused.value.status() in ("501", "StatusCode.UNIMPLEMENTED")
+    assert memory.get(np.float32, [2, 1], 100).tolist() == [[0], [0]]
+    assert [region["name"] for region in rest.get_system_shared_memory_status(**keyed())] == ["r"]
+    assert client.infer("sum", rows_in_body(module), **passed_on()).as_numpy("prediction").tolist() == SUMS
+    assert client.infer("sum", rows_at(module, "r"), **keyed()).as_numpy("prediction").tolist() == SUMS
+
+
+def test_where_it_is_on_it_is_offered_behind_a_proxy_too(plane: Plane, memory: SharedObject) -> None:
+    one = models.regressor(plane.artifacts)
+    plane.keep(table([one], [endpoint("sum", one)]))
+    plane.environ = {"SIGNALBOX_SHARED_MEMORY": "on"}
+    plane.start()
+    memory.put([ROWS])
+    passed_on = {"headers": {"x-api-key": KEY, "x-forwarded-for": "192.0.2.7"}}
+    with tritonclient.http.InferenceServerClient(f"127.0.0.1:{plane.port}") as client:
+        client.register_system_shared_memory("r", memory.key, 4096, **passed_on)
+        assert client.infer("sum", rows_at(tritonclient.http, "r"), **passed_on).as_numpy("prediction").tolist() == SUMS
+
+
+@pytest.mark.parametrize(
+    ("boot", "revision", "known", "left"),
+    [
+        ("", 1, {"old"}, {"new", "old"}),  # of a key that is gone: dropped when something is registered
+        ("", 2, {"old"}, {"new", "old", "of another"}),  # written by a process with a newer table, which may know more keys
+        ("of before", 1, set(), {"new"}),
+    ],
+)
+def test_regions_last_as_long_as_the_machine_and_their_keys(
+    plane: Plane, memory: SharedObject, boot: str, revision: int, known: set[str], left: set[str]
+) -> None:
+    one = models.regressor(plane.artifacts)
+    plane.keep(table([one], [endpoint("sum", one)]))
+    kept, region = _kept(plane), [memory.key, 0, 8]
+    kept.parent.mkdir(parents=True)
+    boot = boot or Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    kept.write_text(json.dumps({"boot": boot, "revision": revision, "keys": {KEY_ENTRY.id: {"old": region}, "another": {"of another": region}}}))
+    plane.start()
+    with tritonclient.http.InferenceServerClient(f"127.0.0.1:{plane.port}") as client:
+        assert {each["name"] for each in client.get_system_shared_memory_status(**keyed())} == known
+        client.register_system_shared_memory("new", memory.key, 8, **keyed())
+        assert {each["name"] for each in client.get_system_shared_memory_status(**keyed())} == known | {"new"}
+    assert {name for own in json.loads(kept.read_text())["keys"].values() for name in own} == left

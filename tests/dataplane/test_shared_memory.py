@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
+import resource
+import threading
+import time
+from pathlib import Path
 from typing import Any
 
 import grpc
@@ -14,11 +19,16 @@ import tritonclient.http
 from tritonclient.grpc import service_pb2, service_pb2_grpc
 from tritonclient.utils import InferenceServerException
 
+from access.limits import KeyLimits
+from serving.dataplane.call import Call, Head, Route
+from serving.dataplane.engine import Engine
+from serving.dataplane.regions import Regions
 from tests.dataplane import models
-from tests.dataplane.conftest import HEADERS, KEY, Log, Plane, endpoint, table, wait_for
+from tests.dataplane.bare_engine import adopt, bare_engine, loaded
+from tests.dataplane.conftest import HEADERS, KEY, KEY_ENTRY, Log, Plane, endpoint, table, wait_for
 from tests.dataplane.machine import ROWS, SUMS, Asker, Machine, asker, keyed, machine, memory, rest, rows_at, rows_in_body, sums_to
 from tests.dataplane.objects import SharedObject, shared_object
-from tests.dataplane.standing import SMALL
+from tests.dataplane.standing import SMALL, key
 from tests.dataplane.test_triton_client import VALUES
 
 __all__ = ["asker", "machine", "memory", "rest"]
@@ -66,6 +76,28 @@ def test_some_tensors_may_lie_in_shared_memory_and_others_come_in_the_body(asker
     answer = client.infer("churn", [plan, age], outputs=[probabilities, module.InferRequestedOutput("label")], **keyed())
     assert answer.as_numpy("label").tolist() in ([["yes"]], [[b"yes"]], ["yes"], [b"yes"])
     assert memory.get(np.float32, [1, 2]).tolist() == [[0.25, 0.75]]
+
+
+def test_a_piece_of_another_size_than_its_shape_is_refused_before_it_is_read(asker: Asker, rest: Any, memory: SharedObject) -> None:
+    module, client = asker
+    rest.register_system_shared_memory("short", memory.key, 4096, **keyed())
+    os.truncate(memory.path, 20)
+    try:
+        with pytest.raises(InferenceServerException, match=r"FP32 of the shape \[2, ?3\] is 24 bytes, got 100"):
+            client.infer("sum", rows_at(module, "short", 100), **keyed())
+    finally:
+        os.truncate(memory.path, 4096)
+
+
+def test_a_large_empty_piece_is_not_read_as_millions_of_strings(asker: Asker, rest: Any) -> None:
+    module, client = asker
+    with shared_object(2**23) as zeros:
+        rest.register_system_shared_memory("zeros", zeros.key, 2**23, **keyed())
+        plan, age = module.InferInput("plan", [1, 1], "BYTES"), module.InferInput("age", [1, 1], "FP32")
+        plan.set_shared_memory("zeros", 2**23)
+        age.set_data_from_numpy(np.array([[41]], np.float32))
+        with pytest.raises(InferenceServerException, match="the shape has 1 strings, the bytes go on after them: 8388604 of 8388608 are left"):
+            client.infer("churn", [plan, age], **keyed())
 
 
 def test_an_object_that_got_shorter_is_a_refusal_and_no_death(asker: Asker, rest: Any, memory: SharedObject) -> None:
@@ -210,6 +242,19 @@ def test_an_output_without_room_is_refused_and_no_output_is_written(asker: Asker
     assert _answered(client) == (before[0], before[1] + 1)
 
 
+def test_how_long_a_text_is_that_has_no_room_is_not_told(asker: Asker, rest: Any, memory: SharedObject) -> None:
+    module, client = asker
+    rest.register_system_shared_memory("r", memory.key, 4096, **keyed())
+    plan, age = module.InferInput("plan", [1, 1], "BYTES"), module.InferInput("age", [1, 1], "FP32")
+    plan.set_data_from_numpy(np.array([["gold"]], dtype=object))
+    age.set_data_from_numpy(np.array([[41]], np.float32))
+    label = module.InferRequestedOutput("label")
+    label.set_shared_memory("r", 6)
+    with pytest.raises(InferenceServerException, match=r"for output 'label' \(6 bytes\) is too small to hold the results. The prediction was made") as refused:
+        client.infer("churn", [plan, age], outputs=[label], **keyed())
+    assert "7" not in refused.value.message()
+
+
 def _answered(client: Any) -> tuple[int, int]:
     """Give how many predictions of ``churn`` succeeded and failed in this process."""
     stats = client.get_inference_statistics("churn", **keyed())
@@ -277,17 +322,168 @@ def test_an_endpoint_that_sticks_to_a_feature_reads_it_from_shared_memory(asker:
 
 
 @pytest.mark.django_db
-def test_rows_in_shared_memory_are_logged_and_what_found_no_room_is_not(plane_with_log: Plane, log: Log, memory: SharedObject) -> None:
-    one = models.regressor(plane_with_log.artifacts)
-    log.publish(table([one], [endpoint("sum", one)]))
-    plane_with_log.start()
+def test_rows_are_logged_and_used_also_if_their_answer_found_no_room(plane_with_log: Plane, log: Log, memory: SharedObject) -> None:
+    one, (text, entry) = models.regressor(plane_with_log.artifacts), key(limits=KeyLimits(rows_in_all=4))
+    log.publish(table([one], [endpoint("sum", one)], keys=(entry,)))
+    _start(plane_with_log, text)
     memory.put([ROWS])
     with tritonclient.http.InferenceServerClient(f"127.0.0.1:{plane_with_log.port}") as client:
-        client.register_system_shared_memory("r", memory.key, 4096, **keyed())
+        client.register_system_shared_memory("r", memory.key, 4096, **keyed(text))
         with pytest.raises(InferenceServerException, match="should be at least 8 bytes"):
-            client.infer("sum", rows_at(tritonclient.http, "r"), outputs=sums_to(tritonclient.http, "r", 4, 100), **keyed())
-        client.infer("sum", rows_at(tritonclient.http, "r"), outputs=sums_to(tritonclient.http, "r", 8, 100), **keyed())
-    records = wait_for(lambda: log.records("sum"), "the log")
-    assert [tuple(record[f"in.{name}"] for name in "abc") for record in records] == [(1, 2, 3), (4, 5, 6)]
+            client.infer("sum", rows_at(tritonclient.http, "r"), outputs=sums_to(tritonclient.http, "r", 4, 100), **keyed(text))
+        client.infer("sum", rows_at(tritonclient.http, "r"), outputs=sums_to(tritonclient.http, "r", 8, 100), **keyed(text))
+        with pytest.raises(InferenceServerException, match="has used its 4 rows"):
+            client.infer("sum", rows_at(tritonclient.http, "r"), outputs=sums_to(tritonclient.http, "r", 8, 200), **keyed(text))
+    assert memory.get(np.float32, [2, 1], 200).tolist() == [[0], [0]]
+    records = wait_for(lambda: len(found := log.records("sum")) == 4 and found, "the log")
+    assert [tuple(record[f"in.{name}"] for name in "abc") for record in records] == [(1, 2, 3), (4, 5, 6)] * 2
     counted = wait_for(lambda: log.run("SELECT sum(requests), sum(rows), sum(refused) FROM serving_trafficwindow")[0], "the counts")
-    wait_for(lambda: log.run("SELECT sum(requests), sum(rows), sum(refused) FROM serving_trafficwindow") == [(2, 2, 1)], f"2 requests after {counted}")
+    wait_for(lambda: log.run("SELECT sum(requests), sum(rows), sum(refused) FROM serving_trafficwindow") == [(3, 2, 2)], f"3 requests after {counted}")
+
+
+def _start(plane: Plane, text: str) -> None:
+    """Start a process whose only key is ``text``."""
+    plane.start()
+    plane.client.headers["Authorization"] = f"Bearer {text}"
+
+
+_CUSTOMER = [
+    {"name": "plan", "shape": [1, 1], "datatype": "BYTES", "data": ["gold"]},
+    {"name": "age", "shape": [1, 1], "datatype": "FP32", "data": [41]},
+]
+
+
+def _wanted(name: str, size: int, offset: int) -> dict[str, Any]:
+    return {"name": name, "parameters": {"shared_memory_region": "r", "shared_memory_byte_size": size, "shared_memory_offset": offset}}
+
+
+@pytest.mark.django_db
+def test_what_cannot_be_written_was_predicted_all_the_same(plane_with_log: Plane, log: Log) -> None:
+    build, (text, entry) = models.classifier(plane_with_log.artifacts), key(limits=KeyLimits(rows_in_all=2))
+    log.publish(table([build], [endpoint("churn", build)], keys=(entry,)))
+    _start(plane_with_log, text)
+    client, process = plane_with_log.client, plane_with_log.process
+    assert process is not None
+    with shared_object(2**21) as memory:
+        registered = client.post("/v2/systemsharedmemory/region/r/register", json={"key": memory.key, "byte_size": 2**21})
+        assert registered.status_code == 200, registered.text
+        request = {"inputs": _CUSTOMER, "outputs": [_wanted("label", 7, 0), _wanted("probabilities", 8, 2**20)]}
+        whole = resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (2**19, resource.RLIM_INFINITY))
+        failed = client.post("/v2/models/churn/infer", json=request)
+        assert (failed.status_code, "cannot be written: File too large. The prediction was made" in failed.text) == (503, True), failed.text
+        assert bytes(memory.handle._mpsm_handle.buf[:7]) == b"\3\0\0\0yes"  # the first output is there
+        assert memory.get(np.float32, [1, 2], 2**20).tolist() == [[0, 0]]
+        resource.prlimit(process.pid, resource.RLIMIT_FSIZE, whole)
+        assert client.post("/v2/models/churn/infer", json=request).status_code == 200
+        assert memory.get(np.float32, [1, 2], 2**20).tolist() == [[0.25, 0.75]]
+        used_up = client.post("/v2/models/churn/infer", json=request)
+        assert (used_up.status_code, "has used its 2 rows" in used_up.text) == (429, True)
+    wait_for(lambda: [record["out.label"] for record in log.records("churn")] == ["yes", "yes"], "the log")
+    windows = "SELECT endpoint, slot, sum(requests), sum(rows), sum(refused), sum(errors) FROM serving_trafficwindow GROUP BY 1, 2 ORDER BY 2"
+    wait_for(lambda: log.run(windows) == [("churn", "", 2, 0, 1, 1), ("churn", "blue", 1, 1, 0, 0)], f"the counts after {log.run(windows)}")
+
+
+@pytest.mark.django_db
+def test_what_a_durable_log_cannot_keep_is_not_written_either(plane_with_log: Plane, log: Log, memory: SharedObject) -> None:
+    one, (text, entry) = models.regressor(plane_with_log.artifacts), key(limits=KeyLimits(rows_in_all=2))
+    log.publish(table([one], [endpoint("safe", one, log_policy="durable")], keys=(entry,)))
+    _start(plane_with_log, text)
+    client, process = plane_with_log.client, plane_with_log.process
+    assert process is not None
+    client.post("/v2/systemsharedmemory/region/r/register", json={"key": memory.key, "byte_size": 4096}).raise_for_status()
+    tensor = {"name": "input", "shape": [2, 3], "datatype": "FP32", "data": ROWS.tolist()}
+    fits, small = ({"inputs": [tensor], "outputs": [_wanted("prediction", size, 100)]} for size in (8, 4))
+    log.run("ALTER TABLE serving_predictionsegment RENAME TO away")
+    try:
+        whole = resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (256, resource.RLIM_INFINITY))
+        for request in (fits, small):
+            refused = client.post("/v2/models/safe/infer", json=request)
+            assert (refused.status_code, "could not be logged" in refused.text) == (503, True), refused.text
+        resource.prlimit(process.pid, resource.RLIMIT_FSIZE, whole)
+    finally:
+        log.run("ALTER TABLE away RENAME TO serving_predictionsegment")
+    assert memory.get(np.float32, [2, 1], 100).tolist() == [[0], [0]]
+    answered = client.post("/v2/models/safe/infer", json=fits)
+    assert answered.status_code == 200, answered.text
+    assert memory.get(np.float32, [2, 1], 100).tolist() == SUMS
+    wait_for(lambda: len(log.records("safe")) == 2, "the log")
+    assert client.post("/v2/models/safe/infer", json=fits).status_code == 429
+
+
+def test_an_object_that_stalls_keeps_nobody_else_waiting_and_is_late(tmp_path: Path, memory: SharedObject) -> None:
+    memory.put([ROWS])
+    with bare_engine(tmp_path) as (engine, loop):
+        routes = adopt(engine, [one := loaded(tmp_path, models.regressor(tmp_path))], endpoint("sum", one[0], log_policy="off"))
+        engine.regions = Regions(tmp_path / "regions.json")
+        loop.run_until_complete(engine.regions.register(KEY_ENTRY, "r", {"key": memory.key, "byte_size": 4096}, engine.table()))
+        free = threading.Event()
+        try:
+            for _ in range(4):  # as many as there are for such calls
+                engine.regions.threads.submit(free.wait)
+            there = {"parameters": {"shared_memory_region": "r", "shared_memory_byte_size": 24}}
+            reads = _submitted(engine, {"inputs": [_TENSOR | there], "parameters": {"timeout": 300_000}})
+            writes = _submitted(engine, {"inputs": [_TENSOR | _ROWS], "outputs": [_wanted("prediction", 8, 100)], "parameters": {"timeout": 300_000}})
+            plain = _submitted(engine, {"inputs": [_TENSOR | _ROWS]})
+            _run(loop, plain)
+            assert (plain, reads, writes) == ([200], [], [])
+            _run(loop, reads)
+            _run(loop, writes)
+            assert (reads, writes) == ([504], [504])
+        finally:
+            free.set()
+        again = _submitted(engine, {"inputs": [_TENSOR | there], "outputs": [_wanted("prediction", 8, 200)]})
+        _run(loop, again)
+        assert again == [200]
+        assert memory.get(np.float32, [2, 1], 100).tolist() == [[0], [0]]  # what was too late was not written afterwards
+        assert memory.get(np.float32, [2, 1], 200).tolist() == SUMS
+        account = engine.accounts.of(KEY_ENTRY)
+        assert (account.in_flight, routes.endpoints["sum"].flight.calls) == (0, 0)
+        assert list(account.unwritten_days().values()) == [(3, 6)]  # all but the one that was never read
+
+
+_TENSOR = {"name": "input", "shape": [2, 3], "datatype": "FP32"}
+_ROWS = {"data": ROWS.tolist()}
+
+
+def _submitted(engine: Engine, request: dict[str, Any]) -> list[int]:
+    """Submit a call, and give the list that its status will be in."""
+    statuses: list[int] = []
+    head = Head(Route("sum", "", "infer"), {b"x-api-key": KEY.encode()})
+    engine.submit(Call(head, json.dumps(request).encode(), lambda status, headers, body: statuses.append(status)))
+    return statuses
+
+
+def _run(loop: Any, statuses: list[int]) -> None:
+    """Run the loop until there is an answer."""
+
+    until = time.monotonic() + 10
+    while not statuses and time.monotonic() < until:
+        loop.run_until_complete(asyncio.sleep(0.01))
+
+
+def test_too_many_open_files_are_the_servers_fault(plane: Plane, memory: SharedObject) -> None:
+    one = models.regressor(plane.artifacts)
+    plane.keep(table([one], [endpoint("sum", one)]))
+    plane.start()
+    assert plane.process is not None
+    plane.client.post("/v2/systemsharedmemory/region/r/register", json={"key": memory.key, "byte_size": 4096}).raise_for_status()
+    memory.put([ROWS])
+    there = {"parameters": {"shared_memory_region": "r", "shared_memory_byte_size": 24}}
+    calls = [
+        ("/v2/models/sum/infer", {"inputs": [_TENSOR | there]}),
+        ("/v2/models/sum/infer", {"inputs": [_TENSOR | _ROWS], "outputs": [_wanted("prediction", 8, 100)]}),
+        ("/v2/systemsharedmemory/region/s/register", {"key": memory.key, "byte_size": 4096}),
+    ]
+    whole = resource.prlimit(plane.process.pid, resource.RLIMIT_NOFILE)
+    resource.prlimit(plane.process.pid, resource.RLIMIT_NOFILE, (3, whole[1]))
+    failed = plane.client.post(calls[0][0], json=calls[0][1])
+    assert (failed.status_code, failed.json()) == (503, {"error": "The regions of shared memory cannot be read now: Too many open files."})
+    resource.prlimit(plane.process.pid, resource.RLIMIT_NOFILE, whole)
+    assert plane.client.get("/v2/systemsharedmemory/status").status_code == 200  # the list is read
+    resource.prlimit(plane.process.pid, resource.RLIMIT_NOFILE, (3, whole[1]))
+    for path, request in calls:
+        failed = plane.client.post(path, json=request)
+        assert (failed.status_code, "Too many open files. The fault is the server's" in failed.text) == (503, True), failed.text
+        assert failed.headers["retry-after"] == "1"
+    resource.prlimit(plane.process.pid, resource.RLIMIT_NOFILE, whole)
+    assert [plane.client.post(path, json=request).status_code for path, request in calls] == [200] * 3

@@ -11,6 +11,7 @@ import numpy as np
 from google.protobuf.message import DecodeError
 
 from core.errors import SignalboxError
+from core.metrics.openness import FORWARDING
 from serving.dataplane import binary, forms, ids, shared_memory
 from serving.dataplane.call import Call, Head, Headers, Reply, Route
 from serving.dataplane.decode import InferRequest, InputTensor, OutputWish, Parameters
@@ -32,7 +33,7 @@ _FIELD_OF: Final = {
     "INT64": "int64_contents",
     "UINT64": "uint64_contents",
 } | {f"{sign}INT{bits}": f"{sign.lower()}int_contents" for sign in ("", "U") for bits in (8, 16, 32)}
-_HEADERS: Final = frozenset(("authorization", "x-api-key", "x-request-id", "traceparent", "signalbox-sticky-key", "signalbox-demo"))
+_HEADERS: Final = FORWARDING | {"authorization", "x-api-key", "x-request-id", "traceparent", "signalbox-sticky-key", "signalbox-demo"}
 """The metadata that are read; they mean what the HTTP headers of these names mean."""
 
 
@@ -141,7 +142,7 @@ def _arrays(slot: Slot, call: Call, message: pb.ModelInferRequest, max_rows: int
 
     def content(index: int, head: InputTensor, spec: InputSpec, where: str) -> Array:
         if head.parameters is not None:
-            return shared_memory.array_of(call, head, where)
+            return shared_memory.array_of(call, head, heads)
         if raw:
             return binary.from_bytes(memoryview(next(pieces)), spec.datatype, head.shape, where)
         return _typed(tensors[index].contents, head, where)
