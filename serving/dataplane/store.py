@@ -27,6 +27,8 @@ HEAVY_BYTES = 8 * 2**20
 """One process of the machine at a time loads a build of this size or more: it takes seconds of a core."""
 PREPARED_FROM_BYTES = 2**20
 """Tree ensembles of this size or more are loaded from a prepared form."""
+_PREPARED_WITHIN_S = 300.0
+"""No build is given longer to be prepared: the machine's other processes wait for their turn meanwhile."""
 _CRASHES = 2
 _AT_ONCE_S = 1.0
 """Markers closer together than this are one crash: processes that were ended together, say by a power cut."""
@@ -38,7 +40,7 @@ _decode_facts = msgspec.json.Decoder(Facts).decode
 
 class BuildStore:
     """Folders under ``folder``: ``builds`` (copies), ``prepared`` (what loads into less memory, by the version of ONNX Runtime),
-    ``facts`` (measurements), ``loading`` (who is loading what).
+    ``facts`` (measurements), ``loading`` (who is loading what). A file that is being written has its digest and the process in its name.
     """
 
     def __init__(self, folder: Path, artifacts: Path) -> None:
@@ -51,6 +53,7 @@ class BuildStore:
             if other != self._prepared:
                 shutil.rmtree(other, ignore_errors=True)
         self._turn = folder / "loading.lock"
+        self._preparing: subprocess.Popen[bytes] | None = None
 
     def load(self, entry: BuildEntry) -> OnnxBuild:
         """Load and warm a build; raises LoadFailed, also for one that has killed processes before."""
@@ -82,11 +85,24 @@ class BuildStore:
                 return path
             path.unlink(missing_ok=True)
         partial = self._prepared / f"{entry.digest}.{os.getpid()}"
-        if entry.size_bytes < HEAVY_BYTES:
-            write_prepared(file, partial)
-        else:
-            subprocess.run([sys.executable, "-m", "serving.runtimes.prepare", file, partial], check=True, cwd=ROOT)
-        return partial.rename(self._prepared / f"{entry.digest}.{digest_of_file(partial)}.ort")
+        try:
+            if entry.size_bytes < HEAVY_BYTES:
+                write_prepared(file, partial)
+            else:
+                self._prepare_elsewhere(file, partial)
+            return partial.rename(self._prepared / f"{entry.digest}.{digest_of_file(partial)}.ort")
+        finally:
+            partial.unlink(missing_ok=True)
+
+    def _prepare_elsewhere(self, file: Path, partial: Path) -> None:
+        command: list[str | Path] = [sys.executable, "-m", "serving.runtimes.prepare", file, partial]
+        with subprocess.Popen(command, cwd=ROOT) as self._preparing:
+            try:
+                code = self._preparing.wait(_PREPARED_WITHIN_S)
+            finally:
+                self._preparing.kill()
+        if code:
+            raise subprocess.CalledProcessError(code, command)
 
     def facts(self, digest: str) -> Facts | None:
         """Give what was measured of a build on this machine, by this version of ONNX Runtime."""
@@ -156,21 +172,29 @@ class BuildStore:
             raise LoadFailed(f"Loading this build ended processes {crashes} times within the hour. Deploy another version.")
 
     def end_loading(self) -> None:
-        """Take this process's markers away: it ends because it was asked to, not because of a build."""
+        """End what prepares a build, and take this process's markers away: it ends because it was asked to, not because of a build."""
+        if self._preparing is not None:
+            self._preparing.kill()
         for marker in self._markers.glob(f"*.{os.getpid()}"):
             marker.unlink(missing_ok=True)
 
     def forget_all_but(self, digests: set[str]) -> None:
-        """Clear away what is kept of other builds, but for the young: they are left to the next table."""
+        """Clear away what is kept of other builds, but for the young: they are left to the next table. What dead processes were writing goes at once."""
         until = time.time() - _YOUNG_S
         for folder in (self._copies, self._prepared, self._facts):
             for path in folder.iterdir():
-                if path.name.partition(".")[0] in digests:
+                is_left = _is_left(path)
+                if path.name.partition(".")[0] in digests and not is_left:
                     continue
                 # The change time: a copy that is a link has the modification time of the artifact.
                 with contextlib.suppress(FileNotFoundError):
-                    if path.stat().st_ctime < until:
+                    if is_left or path.stat().st_ctime < until:
                         path.unlink()
+
+
+def _is_left(path: Path) -> bool:
+    """Tell whether a process that has died was writing this file."""
+    return path.suffix[1:].isdecimal() and not _is_running(int(path.suffix[1:]))
 
 
 def _keep_copy(path: Path, copy: Path) -> None:

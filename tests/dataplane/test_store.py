@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import resource
 import shutil
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -11,8 +17,10 @@ import pytest
 
 from serving.dataplane import store
 from serving.dataplane.store import BuildStore
+from serving.runtimes.onnx import RUNTIME, write_prepared
 from serving.table import BuildEntry
 from tests.dataplane import models
+from tests.dataplane.conftest import wait_for
 
 
 def test_what_a_process_with_a_newer_table_has_just_made_is_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -27,6 +35,18 @@ def test_what_a_process_with_a_newer_table_has_just_made_is_left_alone(tmp_path:
     assert _kept(tmp_path) == ["builds/present", "facts/present"]
 
 
+def test_what_a_dead_process_was_writing_is_cleared_away(tmp_path: Path) -> None:
+    builds = BuildStore(tmp_path, tmp_path / "artifacts")
+    with subprocess.Popen([sys.executable, "-c", ""]) as process:
+        dead = process.pid
+    folders = (tmp_path / "builds", tmp_path / "facts", tmp_path / "prepared" / RUNTIME)
+    for folder in folders:
+        for pid in (dead, os.getpid()):
+            (folder / f"present.{pid}").touch()
+    builds.forget_all_but({"present"})
+    assert [[path.name for path in folder.iterdir()] for folder in folders] == [[f"present.{os.getpid()}"]] * 3
+
+
 def _answers(store: BuildStore, entry: BuildEntry) -> list[float]:
     outputs = store.load(entry).run({"input": np.array([[0.1], [0.9]], np.float32)})
     return [round(float(value), 3) for value in outputs[0].ravel()]
@@ -37,9 +57,9 @@ def test_trees_are_loaded_from_a_prepared_form_that_is_made_once_and_again_if_it
     store = BuildStore(tmp_path, tmp_path / "artifacts")
     assert _answers(store, entry) == [7, 0]
     (prepared,) = _prepared(tmp_path)
-    made = prepared.stat().st_mtime_ns
+    made = prepared.stat().st_ino
     assert _answers(store, entry) == [7, 0]
-    assert [(path, path.stat().st_mtime_ns) for path in _prepared(tmp_path)] == [(prepared, made)]
+    assert [(path, path.stat().st_ino) for path in _prepared(tmp_path)] == [(prepared, made)]
     prepared.write_bytes(b"changed")
     assert _answers(store, entry) == [7, 0]
     assert [path.stat().st_size > 2**20 for path in _prepared(tmp_path)] == [True]
@@ -48,12 +68,59 @@ def test_trees_are_loaded_from_a_prepared_form_that_is_made_once_and_again_if_it
     assert len(_prepared(tmp_path)) == len(list((tmp_path / "prepared").iterdir())) == 1
 
 
-def test_what_cannot_be_prepared_is_loaded_as_it_is(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    small, large = (models.forest(tmp_path / "artifacts", version=megabytes, megabytes=megabytes) for megabytes in (2, 9))
+@contextlib.contextmanager
+def _largest_file(size_bytes: int) -> Iterator[None]:
+    """Let this process and its children write no larger file, as on a full disk."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size_bytes, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+@pytest.mark.parametrize("megabytes", [2, 9])
+def test_what_cannot_be_prepared_is_loaded_as_it_is_and_leaves_nothing(tmp_path: Path, caplog: pytest.LogCaptureFixture, megabytes: int) -> None:
+    entry = models.forest(tmp_path / "artifacts", version=megabytes, megabytes=megabytes)
     store = BuildStore(tmp_path, tmp_path / "artifacts")
-    shutil.rmtree(tmp_path / "prepared")
-    assert (_answers(store, small), _answers(store, large)) == ([2, 0], [9, 0])
-    assert caplog.text.count("is loaded as it is, into more memory") == 2
+    with _largest_file(2**19):
+        assert _answers(store, entry) == [megabytes, 0]
+    assert caplog.text.count("is loaded as it is, into more memory") == 1
+    assert _prepared(tmp_path) == []
+    assert _answers(store, entry) == [megabytes, 0]
+    assert caplog.text.count("is loaded as it is, into more memory") == 1
+
+
+def _hang(folder: Path, entry: BuildEntry) -> None:
+    """Let whoever prepares the build wait for ever: it writes into a pipe that nobody reads."""
+    os.mkfifo(folder / "prepared" / RUNTIME / f"{entry.digest}.{os.getpid()}")
+
+
+def test_preparing_has_a_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    monkeypatch.setattr(store, "_PREPARED_WITHIN_S", 1)
+    entry = models.forest(tmp_path / "artifacts", version=9, megabytes=9)
+    builds = BuildStore(tmp_path, tmp_path / "artifacts")
+    _hang(tmp_path, entry)
+    assert _answers(builds, entry) == [9, 0]
+    assert "timed out after 1 seconds" in caplog.text
+    assert _prepared(tmp_path) == []
+
+
+def test_preparing_ends_with_the_process(tmp_path: Path) -> None:
+    entry = models.forest(tmp_path / "artifacts", version=9, megabytes=9)
+    builds = BuildStore(tmp_path, tmp_path / "artifacts")
+    _hang(tmp_path, entry)
+    loading = threading.Thread(target=builds.load, args=(entry,), daemon=True)
+    loading.start()
+    loading.join(0.5)
+    assert loading.is_alive()
+
+    def ended() -> bool:
+        builds.end_loading()
+        return not loading.is_alive()
+
+    wait_for(ended, "the build to be loaded as it is")
+    assert _prepared(tmp_path) == []
 
 
 def test_only_trees_are_prepared_and_large_ones_by_a_process_of_their_own(tmp_path: Path) -> None:
