@@ -204,9 +204,11 @@ class BuildMemory:
             self._have(build, runtime, _resident_bytes() - before)
 
     def _have(self, build: Build, runtime: OnnxBuild, grown_bytes: int) -> None:
-        if build.facts is None:
-            build.facts = self._store.facts(build.entry.digest) or runtime.facts(_plausible(grown_bytes, build.entry.size_bytes))
-            self._store.keep_facts(build.entry.digest, build.facts)
+        known = build.facts or self._store.facts(build.entry.digest)
+        if known is None or known.form != runtime.form:  # the prepared form takes a quarter of the memory
+            known = runtime.facts(_plausible(grown_bytes, build.entry.size_bytes))
+            self._store.keep_facts(build.entry.digest, known)
+        build.facts = known
         runtime.mark = self._crashes.marks.number_of(build.entry.digest)
         build.loaded_at = time.time()
         build.state, build.error = State.LOADED, ""

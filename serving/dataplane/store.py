@@ -17,7 +17,7 @@ import msgspec
 
 from core.digests import artifact_path, digest_of_file
 from core.environment import ROOT
-from serving.runtimes.onnx import RUNTIME, Facts, LoadFailed, OnnxBuild, write_prepared
+from serving.runtimes.onnx import PREPARED_SUFFIX, RUNTIME, Facts, LoadFailed, OnnxBuild, write_prepared
 from serving.runtimes.prepare import holds_trees
 from serving.table import BuildEntry
 
@@ -34,7 +34,7 @@ _AT_ONCE_S = 1.0
 """Markers closer together than this are one crash: processes that were ended together, say by a power cut."""
 _CRASH_MEMORY_S = 3600
 _YOUNG_S = 600
-"""Younger files are not cleared away: a process that has a newer table may just have made them."""
+"""Younger files are not cleared away: a process that has a newer table, or another ONNX Runtime, may just have made or loaded them."""
 _decode_facts = msgspec.json.Decoder(Facts).decode
 
 
@@ -49,9 +49,6 @@ class BuildStore:
         self._prepared = folder / "prepared" / RUNTIME
         for each in (self._copies, self._prepared, self._facts, self._markers):
             each.mkdir(parents=True, exist_ok=True)
-        for other in self._prepared.parent.iterdir():
-            if other != self._prepared:
-                shutil.rmtree(other, ignore_errors=True)
         self._turn = folder / "loading.lock"
         self._preparing: subprocess.Popen[bytes] | None = None
 
@@ -80,8 +77,10 @@ class BuildStore:
 
     def _prepare(self, entry: BuildEntry, file: Path) -> Path:
         """Give the prepared form, made if it is not there. Its name has its own digest."""
-        for path in self._prepared.glob(f"{entry.digest}.*.ort"):
-            if path.name == f"{entry.digest}.{digest_of_file(path)}.ort":
+        self._prepared.mkdir(exist_ok=True)  # one with another ONNX Runtime may have cleared it away
+        for path in self._prepared.glob(f"{entry.digest}.*{PREPARED_SUFFIX}"):
+            if path.name == f"{entry.digest}.{digest_of_file(path)}{PREPARED_SUFFIX}":
+                path.touch()
                 return path
             path.unlink(missing_ok=True)
         partial = self._prepared / f"{entry.digest}.{os.getpid()}"
@@ -90,7 +89,7 @@ class BuildStore:
                 write_prepared(file, partial)
             else:
                 self._prepare_elsewhere(file, partial)
-            return partial.rename(self._prepared / f"{entry.digest}.{digest_of_file(partial)}.ort")
+            return partial.rename(self._prepared / f"{entry.digest}.{digest_of_file(partial)}{PREPARED_SUFFIX}")
         finally:
             partial.unlink(missing_ok=True)
 
@@ -179,17 +178,24 @@ class BuildStore:
             marker.unlink(missing_ok=True)
 
     def forget_all_but(self, digests: set[str]) -> None:
-        """Clear away what is kept of other builds, but for the young: they are left to the next table. What dead processes were writing goes at once."""
+        """Clear away what is kept of other builds and for another ONNX Runtime, but for the young: they are left to the next table.
+
+        What dead processes were writing goes at once.
+        """
         until = time.time() - _YOUNG_S
-        for folder in (self._copies, self._prepared, self._facts):
+        others = [folder for folder in self._prepared.parent.glob("*/") if folder != self._prepared]
+        for folder in (self._copies, self._prepared, self._facts, *others):
             for path in folder.iterdir():
                 is_left = _is_left(path)
-                if path.name.partition(".")[0] in digests and not is_left:
+                if path.name.partition(".")[0] in digests and folder not in others and not is_left:
                     continue
                 # The change time: a copy that is a link has the modification time of the artifact.
                 with contextlib.suppress(FileNotFoundError):
                     if is_left or path.stat().st_ctime < until:
                         path.unlink()
+        for folder in others:
+            with contextlib.suppress(OSError):  # it is not empty yet
+                folder.rmdir()
 
 
 def _is_left(path: Path) -> bool:

@@ -49,6 +49,8 @@ _LONGEST_TRIAL_S = 0.03
 _GAIN = 0.9
 """A larger batch must be at least this much cheaper per row to be worth its wait."""
 LARGEST_BATCH = 4096
+PREPARED_SUFFIX = ".ort"
+"""ONNX Runtime knows its own format by it."""
 
 
 class LoadFailed(SignalboxError):
@@ -65,7 +67,7 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     """What warming a build up has shown; true on this machine until ONNX Runtime is another.
 
     ``single_us`` and ``row_us``: the time of one row, and of one more row in a batch of ``max_batch``.
-    ``batchable``: the first axis of every input and output is the row. ``memory_bytes``: what it takes in memory.
+    ``batchable``: the first axis of every input and output is the row. ``memory_bytes``: what it takes in memory, loaded from ``form``.
     """
 
     outputs: tuple[str, ...]
@@ -74,6 +76,7 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     row_us: float
     max_batch: int
     memory_bytes: int = 0
+    form: str = "onnx"
     runtime: str = RUNTIME
 
     @property
@@ -92,6 +95,7 @@ class OnnxBuild:
         self.signature = signature
         self.mark = 0
         """What a process writes down while it runs this build, to be blamed if it dies."""
+        self.form = "prepared" if isinstance(content, Path) and content.suffix == PREPARED_SUFFIX else "onnx"
         self._session = _session(content, _options())
         self.inputs = {node.name: _NUMPY_OF_ORT.get(node.type) for node in self._session.get_inputs()}
         self.outputs = [node.name for node in self._session.get_outputs()]
@@ -115,6 +119,7 @@ class OnnxBuild:
             row_us=self.row_us,
             max_batch=self.max_batch,
             memory_bytes=memory_bytes,
+            form=self.form,
         )
 
     def run(self, feed: Mapping[str, Array]) -> list[Array]:

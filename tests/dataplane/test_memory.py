@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import msgspec
 import pytest
 
 from serving.dataplane.builds import Build, Builds, CompiledBuild, State
@@ -366,6 +367,32 @@ def test_what_is_unloaded_is_freed_by_a_thread_that_does_not_give_way(tmp_path: 
         memory.wait([second], 10)
         assert (first.runtime, first.state, second.state) == (None, State.UNLOADED, State.LOADED)
         assert nice == [os.getpriority(os.PRIO_PROCESS, 0)]
+    finally:
+        memory.stop()
+        loop.close()
+
+
+def test_what_a_build_takes_is_measured_again_when_it_is_loaded_from_another_form(tmp_path: Path) -> None:
+    entry = models.forest(tmp_path / "artifacts")
+    store = BuildStore(tmp_path / "dataplane", tmp_path / "artifacts")
+    store.keep_facts(entry.digest, OnnxBuild(next((tmp_path / "artifacts").rglob(entry.digest)), entry.signature).facts(memory_bytes=10))
+    loop = asyncio.new_event_loop()
+    memory = BuildMemory(store, CrashWatch(tmp_path / "dataplane"), loop, BUDGET, dict)
+    memory.start()
+    try:
+        memory.hold([entry], {})
+        build = memory.builds[entry.digest]
+        found = []
+        for known in (None, 11):
+            if known is not None:
+                build.facts = msgspec.structs.replace(build.known, memory_bytes=known)
+                build.runtime, build.state = None, State.UNLOADED
+            memory.load([build])
+            memory.wait([build], 10)
+            kept = store.facts(entry.digest)
+            assert kept is not None
+            found.append((build.known.form, build.known.memory_bytes >= entry.size_bytes, kept.form, kept.memory_bytes >= entry.size_bytes))
+        assert found == [("prepared", True, "prepared", True), ("prepared", False, "prepared", True)]
     finally:
         memory.stop()
         loop.close()

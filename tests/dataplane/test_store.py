@@ -63,9 +63,23 @@ def test_trees_are_loaded_from_a_prepared_form_that_is_made_once_and_again_if_it
     prepared.write_bytes(b"changed")
     assert _answers(store, entry) == [7, 0]
     assert [path.stat().st_size > 2**20 for path in _prepared(tmp_path)] == [True]
-    (tmp_path / "prepared" / "0.9.0").mkdir()
-    BuildStore(tmp_path, tmp_path / "artifacts").forget_all_but({entry.digest})
-    assert len(_prepared(tmp_path)) == len(list((tmp_path / "prepared").iterdir())) == 1
+
+
+def test_what_another_onnx_runtime_loads_is_left_alone_until_it_is_old(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    entry = models.forest(tmp_path / "artifacts", version=7)
+    other = tmp_path / "prepared" / "0.9.0"
+    other.mkdir(parents=True)
+    (other / f"{entry.digest}.d.ort").touch()
+    builds = BuildStore(tmp_path, tmp_path / "artifacts")
+    assert _answers(builds, entry) == [7, 0]
+    builds.forget_all_but({entry.digest})
+    assert len(_prepared(tmp_path)) == 2
+    monkeypatch.setattr(store, "_YOUNG_S", -1)
+    builds.forget_all_but({entry.digest})
+    assert ([path.parent.name for path in _prepared(tmp_path)], other.exists()) == ([RUNTIME], False)
+    shutil.rmtree(tmp_path / "prepared" / RUNTIME)  # as the other does, which then is the newer one
+    assert _answers(builds, entry) == [7, 0]
+    assert ([path.parent.name for path in _prepared(tmp_path)], caplog.text) == ([RUNTIME], "")
 
 
 @contextlib.contextmanager
