@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from core.digests import artifact_path, digest_of_file
 from serving.dataplane import store
 from serving.dataplane.store import BuildStore
 from serving.runtimes.onnx import RUNTIME, write_prepared
@@ -52,7 +53,7 @@ def _answers(store: BuildStore, entry: BuildEntry) -> list[float]:
     return [round(float(value), 3) for value in outputs[0].ravel()]
 
 
-def test_trees_are_loaded_from_a_prepared_form_that_is_made_once_and_again_if_it_was_changed(tmp_path: Path) -> None:
+def test_trees_are_prepared_once_and_again_if_that_was_changed(tmp_path: Path) -> None:
     entry = models.forest(tmp_path / "artifacts", version=7)
     store = BuildStore(tmp_path, tmp_path / "artifacts")
     assert _answers(store, entry) == [7, 0]
@@ -63,6 +64,20 @@ def test_trees_are_loaded_from_a_prepared_form_that_is_made_once_and_again_if_it
     prepared.write_bytes(b"changed")
     assert _answers(store, entry) == [7, 0]
     assert [path.stat().st_size > 2**20 for path in _prepared(tmp_path)] == [True]
+
+
+@pytest.mark.parametrize("megabytes", [2, 9])
+def test_trees_are_loaded_from_what_was_prepared(tmp_path: Path, megabytes: int) -> None:
+    entry = models.forest(tmp_path / "artifacts", version=megabytes, megabytes=megabytes)
+    store = BuildStore(tmp_path, tmp_path / "artifacts")
+    assert _answers(store, entry) == [megabytes, 0]
+    (prepared,) = _prepared(tmp_path)
+    prepared.unlink()
+    other = models.forest(tmp_path / "artifacts", version=8)
+    planted = prepared.with_name("planted")
+    write_prepared(artifact_path(tmp_path / "artifacts", other.digest), planted)
+    planted.rename(prepared.with_name(f"{entry.digest}.{digest_of_file(planted)}.ort"))
+    assert _answers(store, entry) == [8, 0]
 
 
 def test_what_another_onnx_runtime_loads_is_left_alone_until_it_is_old(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
