@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -13,6 +14,7 @@ from uuid import UUID
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from django.db import transaction
 from django.db.models import QuerySet
 
 from core.errors import Invalid, NotFound
@@ -144,16 +146,19 @@ def prediction(identifier: UUID, endpoint: str | None = None) -> PredictionDetai
     around = PredictionSegment.objects.filter(last_at__gte=moment - _NEAR, last_at__lt=moment + LONGEST, first_at__lte=moment + _NEAR)
     if endpoint is not None:
         around = around.filter(endpoint=endpoint)
-    for meta in around.order_by("last_at", "id").values(*_META, "columns")[:_MOST_CANDIDATES].iterator(chunk_size=_AT_ONCE):
-        table = decode(meta["columns"])
-        mine = table.filter(pc.equal(table["prediction_id"], pa.scalar(identifier.bytes, pa.binary(16))))
-        if mine.num_rows:
-            singles = singles_of(mine.schema)
-            rows = tuple(_prediction(meta, values, singles) for values in mine.sort_by("row").to_pylist())
-            return PredictionDetail(
-                identifier, meta["endpoint"], meta["slot"], meta["model"], meta["version"], meta["build_digest"], meta["table_revision"], rows
-            )
+    with _reading():
+        for meta in around.order_by("last_at", "id").values(*_META, "columns")[:_MOST_CANDIDATES].iterator(chunk_size=_AT_ONCE):
+            table = decode(meta["columns"])
+            mine = table.filter(pc.equal(table["prediction_id"], pa.scalar(identifier.bytes, pa.binary(16))))
+            if mine.num_rows:
+                return _detail(identifier, meta, mine)
     raise _not_logged(identifier)
+
+
+def _detail(identifier: UUID, meta: dict[str, Any], table: pa.Table) -> PredictionDetail:
+    singles = singles_of(table.schema)
+    rows = tuple(_prediction(meta, values, singles) for values in table.sort_by("row").to_pylist())
+    return PredictionDetail(identifier, meta["endpoint"], meta["slot"], meta["model"], meta["version"], meta["build_digest"], meta["table_revision"], rows)
 
 
 def _not_logged(identifier: UUID) -> NotFound:
@@ -218,6 +223,11 @@ _Found = tuple[_Cursor, dict[str, Any], dict[str, Any], frozenset[str]]
 """A row: its place, its segment, its values, and which of these are of single precision."""
 
 
+def _reading() -> AbstractContextManager[None]:
+    """Read pieces in a transaction: outside of one the database makes the whole result before it gives the first (a cursor WITH HOLD)."""
+    return transaction.atomic(savepoint=False)
+
+
 def _newest_rows(
     metas: list[dict[str, Any]], wanted: PredictionFilters, after: _Cursor | None, horizon: datetime | None, limit: int
 ) -> tuple[list[tuple[_Cursor, Prediction]], bool]:
@@ -230,16 +240,17 @@ def _newest_rows(
     found: list[_Found] = []
     expected = 0
     whole = True
-    for identifier, blob in segments.iterator(chunk_size=_AT_ONCE):
-        place = places[identifier]
-        whole = whole and place == expected
-        expected = place + 1
-        table = _newest(_within(decode(blob), wanted, after, horizon), after, limit)
-        found = sorted([*found, *_after(table, metas[place], after)], key=lambda each: each[0], reverse=True)[:limit]
-        if len(found) == limit and expected < len(metas) and metas[expected]["last_at"] < found[-1][0].at:
-            break
-    else:
-        whole = whole and expected == len(metas)
+    with _reading():
+        for identifier, blob in segments.iterator(chunk_size=_AT_ONCE):
+            place = places[identifier]
+            whole = whole and place == expected
+            expected = place + 1
+            table = _newest(_within(decode(blob), wanted, after, horizon), after, limit)
+            found = sorted([*found, *_after(table, metas[place], after)], key=lambda each: each[0], reverse=True)[:limit]
+            if len(found) == limit and expected < len(metas) and metas[expected]["last_at"] < found[-1][0].at:
+                break
+        else:
+            whole = whole and expected == len(metas)
     return [(key, _prediction(meta, values, singles)) for key, meta, values, singles in found], whole
 
 

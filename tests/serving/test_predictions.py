@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from django.db import connection
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -104,6 +105,23 @@ def test_a_page_is_newest_first_and_goes_on_where_it_ended(db, django_assert_num
         second = predictions_page(NAME, cursor=first.next)
     assert tenures(second) == list(range(49, -1, -1))
     assert second.next is None
+
+
+def test_the_database_makes_no_more_than_is_read_of_the_pieces(transactional_db):
+    """A cursor that may be held beyond its transaction is made whole before the first row comes."""
+    (identifier,) = segment(BEGIN, 1)
+    held: list[bool] = []
+
+    def look(execute, sql, params, many, context):
+        result = execute(sql, params, many, context)
+        with connection.connection.cursor() as beside:
+            held.extend(row[0] for row in beside.execute("SELECT is_holdable FROM pg_cursors WHERE starts_with(name, '_django')"))
+        return result
+
+    with connection.execute_wrapper(look):
+        predictions_page(NAME)
+        prediction(identifier)
+    assert held == [False, False]
 
 
 def test_each_row_is_shown_once_whatever_the_page(db):
