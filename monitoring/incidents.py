@@ -37,6 +37,7 @@ def report(endpoint: str, finding: Finding) -> Alert | None:
         return _bring_up_to_date(last, finding)
     if last is not None and last.waits_for_calm and not _is_worse(last, finding):
         return None
+    first_at = _first_moment(endpoint, finding)
     return Alert.objects.create(
         endpoint=endpoint,
         model=finding.model,
@@ -46,8 +47,8 @@ def report(endpoint: str, finding: Finding) -> Alert | None:
         severity=finding.severity,
         title=finding.title[:200],
         detail=_detail(finding, finding.level),
-        first_at=_first_moment(endpoint, finding),
-        last_at=finding.window_at,
+        first_at=first_at,
+        last_at=max(first_at, finding.window_at),
     )
 
 

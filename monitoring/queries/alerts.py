@@ -71,7 +71,7 @@ def _row(alert: Alert) -> AlertRow:
         severity=alert.severity,
         title=alert.title,
         first_at=alert.first_at,
-        first_end_at=_end(alert, alert.first_at, alert.detail.get("first_level", _level(alert))),
+        first_end_at=_first_end(alert),
         last_at=alert.last_at,
         last_end_at=_end(alert, alert.last_at, _level(alert)),
         acknowledged_by=alert.acknowledged_by,
@@ -83,6 +83,10 @@ def _row(alert: Alert) -> AlertRow:
 def _end(alert: Alert, moment: datetime, level: int) -> datetime | None:
     """Give the end of the window that holds ``moment``; None for an alert of a moment."""
     return None if alert.cause == Alert.Cause.CRASH else end_of(start_of(moment, level), level)
+
+
+def _first_end(alert: Alert) -> datetime | None:
+    return _end(alert, alert.first_at, alert.detail.get("first_level", _level(alert)))
 
 
 def open_alerts(endpoint: str) -> dict[tuple[str, int], list[AlertRow]]:
@@ -115,7 +119,7 @@ def alert_detail(number: int) -> AlertDetail:
 
 
 def _changes_before(alert: Alert) -> tuple[Change, ...]:
-    until = alert.first_at + LENGTH[_level(alert)]
+    until = _first_end(alert) or alert.first_at
     rows = LedgerEntry.objects.filter(endpoint__name=alert.endpoint, at__gte=alert.first_at - BEFORE, at__lte=until).exclude(verb="edit").order_by("-at")[:20]
     return tuple(Change(row.at, row.revision, row.verb, row.summary, row.actor_name, round((alert.first_at - row.at).total_seconds())) for row in rows)
 

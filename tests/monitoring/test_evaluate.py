@@ -86,7 +86,7 @@ def test_an_alert_of_a_long_window_begins_when_the_version_first_had_traffic(db:
         _window_of(start + timedelta(minutes=minute), version=version)
     alert = report(ENDPOINT, _finding(level, start))
     assert alert is not None
-    assert alert.first_at == start + timedelta(minutes=30)
+    assert (alert.first_at, alert.last_at) == (start + timedelta(minutes=30), start + timedelta(minutes=30))
     row = alert_detail(alert.number).alert
     assert (row.first_at, row.first_end_at, row.last_end_at) == (alert.first_at, start + LENGTH[level], start + LENGTH[level])
     fine = datetime(2026, 11, 22, 23, 55, tzinfo=UTC)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -13,6 +13,7 @@ from core.ids import uuid7
 from monitoring import queries
 from monitoring.errors import NoReference, NoSuchAlert, NoSuchFeature
 from monitoring.evaluate import evaluate_now
+from monitoring.incidents import Finding, report
 from monitoring.models import Alert, Level, WindowProfile
 from monitoring.outcomes import OutcomeIn, send_outcomes
 from monitoring.windows import start_of
@@ -163,11 +164,11 @@ def test_data_quality_of_a_week_is_of_the_hours_asked_for_and_reads_whole_days_a
     assert queries.data_quality(ENDPOINT, 168).n == logged[168]
 
 
-def _promote(reason: str = "") -> LedgerEntry:
+def _promote(reason: str = "", *, at: datetime | None = None, revision: int = 7) -> LedgerEntry:
     endpoint = Endpoint.objects.get(name=ENDPOINT)
     return LedgerEntry.objects.create(
         endpoint=endpoint,
-        revision=7,
+        revision=revision,
         verb="promote",
         summary="Promoted v12",
         actor_kind="person",
@@ -177,8 +178,23 @@ def _promote(reason: str = "") -> LedgerEntry:
         before={},
         after={},
         table_revision=1,
-        at=window(4),
+        at=at or window(4),
     )
+
+
+def test_the_changes_before_an_alert_reach_to_the_end_of_its_first_window(db: None) -> None:
+    register()
+    start = datetime(2026, 11, 22, 8, tzinfo=UTC)
+    first = start + timedelta(minutes=30)
+    WindowProfile.objects.create(endpoint=ENDPOINT, model=MODEL, version=VERSION, slot="blue", level=Level.FIVE_MINUTES, start_at=first, n=9)
+    for minutes in (50, 70):
+        _promote(at=start + timedelta(minutes=minutes), revision=minutes)
+    for level, at in ((Level.HOUR, start), (Level.FIVE_MINUTES, start + timedelta(minutes=115))):  # the newest window is no longer of an hour
+        alert = report(ENDPOINT, Finding("drift", MODEL, VERSION, "severe", "charges drifted", [], level, at, at))
+        assert alert is not None
+        page = queries.alert_detail(alert.number)
+        assert page.alert.first_at == first
+        assert [change.revision for change in page.changes] == [50]
 
 
 @pytest.mark.usefixtures("drifted")
