@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 from console.checks import Alarm, Check, Quality, Side, checks, passed
 from core.clock import now
 from monitoring import queries as monitored
+from monitoring.queries.shapes import AlertRow
 from serving.counts import Numbers
 from serving.queries import EndpointDetail, SlotDetail, slots_since
 
@@ -36,9 +37,15 @@ def of(detail: EndpointDetail, known: monitored.Known | None = None) -> Readines
     summaries = monitored.performance_summary(detail.name, rule=known.rule)
     qualities = {(found.model, found.version): Quality(found.metric, found.value, found.n) for found in summaries}
     drifts = monitored.output_psi(detail.name, [(slot.model, slot.version) for slot in (live, candidate)], known=known)
-    alarms = {key: tuple(Alarm(alert.number, alert.title) for alert in found) for key, found in monitored.open_alerts(detail.name).items()}
+    alarms = {key: tuple(_alarm(alert, *key) for alert in found) for key, found in monitored.open_alerts(detail.name).items()}
     rows = checks(*(_side(slot, traffic, qualities, drifts, alarms) for slot in (live, candidate)))
     return Readiness(live, candidate, since, rows, passed(rows))
+
+
+def _alarm(alert: AlertRow, model: str, version: int) -> Alarm:
+    """Give an alert about this version; its words are those of the one that it is worst in."""
+    is_worst = (alert.model, alert.version) == (model, version)
+    return Alarm(alert.number, alert.title if is_worst else f"{alert.title} in v{alert.version}, and v{version} too")
 
 
 def _side(

@@ -78,13 +78,14 @@ def _judged(endpoint: str, model: str, version: int, rows: list[tuple[int, datet
 
 
 def _finding(endpoint: str, cause: str, prefix: str, judged: list[Judged], rule: Rule) -> Finding | None:
-    """Name what drifted in the version with the worst of it, by drift times importance."""
+    """Name what drifted in the version with the worst of it, by drift times importance, and all versions in which something did."""
     findings = []
     for one in judged:
         keys = [key for key in one.drifted(rule.windows_in_a_row, rule.muted_features) if key.startswith(prefix)]
         if keys:
             findings.append(_of_version(endpoint, cause, one, keys, rule))
-    return max(findings, key=lambda finding: (finding.severity == "severe", len(finding.items)), default=None)
+    worst = max(findings, key=lambda finding: (finding.severity == "severe", len(finding.items)), default=None)
+    return worst and incidents.of_all(worst, findings)
 
 
 def _of_version(endpoint: str, cause: str, one: Judged, keys: list[str], rule: Rule) -> Finding:

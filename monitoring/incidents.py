@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
@@ -13,7 +14,10 @@ MONITOR = "monitor"
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What crossed its limits: ``items`` are [{name, key, measure, value, limit, severity, importance}], worst first."""
+    """What crossed its limits: ``items`` are [{name, key, measure, value, limit, severity, importance}], worst first.
+
+    All but ``versions``, which are all (model, version) that crossed some, is of the worst version.
+    """
 
     cause: str
     model: str
@@ -24,6 +28,12 @@ class Finding:
     level: int
     first_at: datetime
     window_at: datetime
+    versions: tuple[tuple[str, int], ...] = ()
+
+
+def of_all(worst: Finding, findings: Sequence[Finding]) -> Finding:
+    """Give the finding of the worst version with all versions of ``findings``."""
+    return replace(worst, versions=tuple(sorted({(finding.model, finding.version) for finding in findings})))
 
 
 def report(endpoint: str, finding: Finding) -> Alert | None:
@@ -77,7 +87,8 @@ def _bring_up_to_date(alert: Alert, finding: Finding) -> Alert:
 
 def _detail(finding: Finding, first_level: int) -> dict[str, Any]:
     """Give what is kept as ``Alert.detail``; ``first_level`` is that of the window of ``first_at``, ``level`` that of the newest."""
-    return {"items": finding.items, "level": finding.level, "first_level": first_level, "window_at": finding.window_at.isoformat()}
+    window = {"level": finding.level, "first_level": first_level, "window_at": finding.window_at.isoformat()}
+    return {"items": finding.items, "versions": finding.versions or [(finding.model, finding.version)], **window}
 
 
 def calm(endpoint: str, cause: str, at: datetime) -> None:

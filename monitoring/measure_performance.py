@@ -167,7 +167,7 @@ def _judge(endpoint: str, rule: Rule) -> None:
         if lines:
             findings = [finding for line in lines if (finding := _finding(line))]
             if findings:
-                incidents.report(endpoint, findings[0])
+                incidents.report(endpoint, incidents.of_all(findings[0], findings))
             elif not any(line.is_worse(window) for line in lines for window in line.windows[-_CALM:]):
                 incidents.calm(endpoint, Alert.Cause.PERFORMANCE, at)
             return

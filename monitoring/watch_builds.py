@@ -61,4 +61,5 @@ def _finding(slots: list[Slot], refused: dict[str, str], at: datetime) -> Findin
         level=Level.FIVE_MINUTES,
         first_at=at,
         window_at=at,
+        versions=tuple(sorted({(slot.build.version.model.name, slot.build.version.number) for slot in slots if slot.build is not None})),
     )

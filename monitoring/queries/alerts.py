@@ -90,10 +90,11 @@ def _first_end(alert: Alert) -> datetime | None:
 
 
 def open_alerts(endpoint: str) -> dict[tuple[str, int], list[AlertRow]]:
-    """Give the alerts of ``endpoint`` that nobody resolved by (model, version), the severe first. One query; there is one per cause at most."""
+    """Give the alerts of ``endpoint`` that nobody resolved by each (model, version) that they are about, the severe first. One query; one per cause at most."""
     found: dict[tuple[str, int], list[AlertRow]] = {}
     for alert in _in_state(Alert.objects.filter(endpoint=endpoint), "unresolved").order_by("severity", "-number"):
-        found.setdefault((alert.model, alert.version), []).append(_row(alert))
+        for model, version in alert.detail.get("versions", [(alert.model, alert.version)]):
+            found.setdefault((model, version), []).append(_row(alert))
     return found
 
 

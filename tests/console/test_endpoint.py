@@ -146,6 +146,13 @@ def test_an_open_alert_about_the_candidate_is_no_good_sign_for_a_promotion(
     assert f'<a href="/alerts/{mine.number}/">Alert {mine.number}</a> about v13 is not resolved: The feature charges drifted' in sheet
 
 
+def test_an_open_alert_is_about_each_version_that_it_names(client_of: ClientOf, endpoint: Endpoint) -> None:
+    both = _alert(12, detail={"versions": [["churn", 12], ["churn", 13]]})
+    page = client_of("operator").get("/endpoints/churn-scorer/side/").content.decode()
+    link = f'<a class="link" href="/alerts/{both.number}/">Alert {both.number}: The feature charges drifted, PSI 0.41 in v12, and v13 too</a>'
+    assert f'No open alert<small>{link}</small></th><td class="num">1</td><td class="num"><b>1</b></td>' in page
+
+
 def test_an_unknown_endpoint_is_404(client_of: ClientOf) -> None:
     assert client_of("viewer").get("/endpoints/nothing/").status_code == 404
 

@@ -14,7 +14,7 @@ from monitoring.evaluate import evaluate_now, evaluate_waiting
 from monitoring.handle_alert import acknowledge, note, resolve
 from monitoring.incidents import Finding, report
 from monitoring.models import LENGTH, Alert, AlertNote, Calibration, DriftResult, Level, Reference, Rule, Standing, WindowProfile
-from monitoring.queries import alert_detail, drift_overview
+from monitoring.queries import alert_detail, drift_overview, open_alerts
 from monitoring.reference import document_of
 from monitoring.retention import delete_old
 from monitoring.rules import change_rule, rule_of
@@ -69,6 +69,20 @@ def test_a_shift_of_two_windows_opens_one_alert_per_cause(operator: Actor) -> No
     assert {item["key"] for item in outputs.detail["items"]} == {"out.label", "out.probability"}
     evaluate_now(actor=operator, endpoint=ENDPOINT)
     assert Alert.objects.count() == 2
+
+
+def test_an_alert_is_about_every_version_that_drifted(operator: Actor) -> None:
+    for number, shift in ((VERSION, 15), (VERSION + 1, 20), (VERSION + 2, 0)):
+        register(number)
+        for back in (1, 2):
+            log(people(600, 100 + back, shift=shift), window(back), version=number)
+    evaluate_now(actor=operator, endpoint=ENDPOINT)
+    alerts = list(Alert.objects.order_by("number"))
+    assert [alert.cause for alert in alerts] == ["drift", "output-drift"]
+    found = open_alerts(ENDPOINT)
+    assert {key: {row.number for row in rows} for key, rows in found.items()} == {
+        (MODEL, number): {alert.number for alert in alerts} for number in (VERSION, VERSION + 1)
+    }
 
 
 def _finding(level: Level, first_at: datetime) -> Finding:
