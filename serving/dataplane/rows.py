@@ -152,7 +152,7 @@ class RowCodec:
     def _refused_value(self, row: str, feature: Feature, what: str) -> BadRequest:
         nullable = feature.missing or feature.name in self.spec.filled
         taken = words.takes(what, f"{feature.kind.words} or null" if nullable else feature.kind.words)
-        hint = f" {words.POLICY_MAY_REPLACE}" if words.got_null(what) else ""
+        hint = f" {words.POLICY_MAY_REPLACE}" if words.got_null(what) and feature.name in self.spec.fillable else ""
         return BadRequest(f"{row}, feature '{feature.name}'{f' {taken}' if taken else f': {what}'}.{hint}", feature=feature.name)
 
     def _feature_at(self, name: str | None) -> Feature | None:

@@ -6,9 +6,9 @@ import copy
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
-from registry.signature import Layout, Signature, Tensor
+from registry.signature import Feature, Kind, Layout, Signature, Tensor
 from serving.dataplane import binary, shared_memory, tensors
 from serving.dataplane.decode import InferRequest, InputTensor
 from serving.dataplane.errors import BadRequest, Oversized
@@ -40,7 +40,7 @@ Content = Callable[[int, AnyTensor, "InputSpec", str], Array]
 class InputSpec:
     """One expected tensor; ``shape_text`` is for messages, ``single`` the shape of one row if only the rows' number varies.
 
-    ``nullable``: null is taken though the datatype has no value for it, and a policy fills it in; ``fillable``: a policy could.
+    ``nullable``: null is taken though the datatype has no value for it, and a policy fills it in; ``fillable``: whether a policy could, by column.
     """
 
     name: str
@@ -49,7 +49,7 @@ class InputSpec:
     shape_text: str
     single: list[int] | None
     nullable: bool = field(default=False, compare=False)
-    fillable: bool = field(default=False, compare=False)
+    fillable: tuple[bool, ...] = field(default=(), compare=False)
 
     def fits(self, shape: Sequence[int]) -> bool:
         """Tell whether ``shape`` is this tensor's, -1 standing for any size."""
@@ -59,14 +59,18 @@ class InputSpec:
 
 
 class Spec:
-    """``batched`` says that the first axis of every input is the row, so that requests can be put together."""
+    """``batched`` says that the first axis of every input is the row, so that requests can be put together.
+
+    ``fillable`` names the features of which a policy can fill in what is missing.
+    """
 
     def __init__(self, signature: Signature) -> None:
         self.signature = signature
         self.is_matrix = signature.layout == Layout.MATRIX and len(signature.inputs) == 1
-        named = frozenset(feature.name for feature in signature.features)
-        specs = [_spec(tensor) for tensor in signature.inputs]
-        self.inputs = {spec.name: replace(spec, fillable=self._is_nullable(spec, named)) for spec in specs}
+        self._by_name = {feature.name: feature for feature in signature.features}
+        self.inputs = {spec.name: replace(spec, fillable=self._fillable(spec)) for spec in map(_spec, signature.inputs)}
+        by_column = [pair for spec in self.inputs.values() for pair in zip(self.features_of(spec), spec.fillable, strict=True)]
+        self.fillable = frozenset(feature.name for feature, is_fillable in by_column if feature is not None and is_fillable)
         self.batched = all(tensor.shape[:1] == (-1,) for tensor in signature.inputs)
         self.variable = any(-1 in tensor.shape[1:] for tensor in signature.inputs)
         self.filled: frozenset[str] = frozenset()
@@ -81,9 +85,21 @@ class Spec:
     def _is_nullable(self, spec: InputSpec, features: frozenset[str]) -> bool:
         if spec.datatype in tensors.WITH_MISSING:
             return False
-        if self.is_matrix and spec.shape[1:] == (len(self.signature.features),):
+        if self._has_all_features(spec):
             return bool(features)
         return spec.name in features and math.prod(spec.shape[1:]) == 1
+
+    def _has_all_features(self, spec: InputSpec) -> bool:
+        return self.is_matrix and spec.shape[1:] == (len(self.signature.features),)
+
+    def features_of(self, spec: InputSpec) -> Sequence[Feature | None]:
+        """Give the feature of each column, or the one of all."""
+        return self.signature.features if self._has_all_features(spec) else [self._by_name.get(spec.name)]
+
+    def _fillable(self, spec: InputSpec) -> tuple[bool, ...]:
+        features = self.features_of(spec)
+        is_one_each = len(features) == math.prod(spec.shape[1:])
+        return tuple(is_one_each and typical_of(feature, spec.datatype) is not None for feature in features)
 
     def rows_of(self, arrays: Arrays) -> int:
         """Give the number of rows; a build whose first axis is no row takes one at a time."""
@@ -162,6 +178,17 @@ class Spec:
             f"expected {len(self.inputs)} inputs but got {len(given)} inputs for model '{model}'. "
             f"Got input(s) {given}, but missing required input(s) {missing}. Please provide all required input(s)."
         )
+
+
+def typical_of(feature: Feature | None, datatype: str) -> Any:
+    """Give what the policy ``replace`` puts in; None without one that the tensor can hold. Of whole numbers and truths it is whole: their median may lie between two."""
+    typical = None if feature is None else feature.typical
+    if datatype == "BYTES":
+        return typical if isinstance(typical, str) else None
+    least, most = tensors.range_of(datatype)
+    if feature is None or not isinstance(typical, int | float) or not least <= typical <= most:
+        return None
+    return typical if feature.kind == Kind.NUMBER else round(typical)
 
 
 def _spec(tensor: Tensor) -> InputSpec:

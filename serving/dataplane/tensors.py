@@ -45,10 +45,10 @@ _decode_any = msgspec.json.Decoder().decode
 _NUMPY = orjson.OPT_SERIALIZE_NUMPY
 
 
-def from_json(raw: bytes | msgspec.Raw, datatype: str, shape: Sequence[int], where: str, *, nullable: bool = False, fillable: bool = False) -> Array:
+def from_json(raw: bytes | msgspec.Raw, datatype: str, shape: Sequence[int], where: str, *, nullable: bool = False, fillable: Sequence[bool] = ()) -> Array:
     """Read the JSON array ``raw``, flat or nested, as a tensor of ``shape``; null becomes NaN (floats) or None (BYTES).
 
-    ``nullable``: integers and truths may be null too, as ``with_gaps`` says; ``fillable``: another policy would allow it.
+    ``nullable``: integers and truths may be null too, as ``with_gaps`` says; ``fillable``: whether another policy would allow it, by column.
     Raises BadRequest for a wrong type, a count that is not the shape's, or a number that does not fit.
     """
     try:
@@ -65,6 +65,15 @@ def from_json(raw: bytes | msgspec.Raw, datatype: str, shape: Sequence[int], whe
         raise BadRequest(f"{where}: a value does not fit {datatype}: {error}.") from None
 
 
+def range_of(datatype: str) -> tuple[float, float]:
+    """Give the least and the largest number that a tensor can hold."""
+    kind = np.dtype(NUMPY_OF[datatype])
+    if kind.kind == "b":
+        return 0, 1
+    info: Any = np.finfo(kind) if kind.kind == "f" else np.iinfo(kind)
+    return info.min, info.max
+
+
 def with_gaps(values: Sequence[Any], datatype: str) -> Array:
     """Give integers or truths of which some are None as an array of objects, NaN for those: as floats, large integers would lose digits.
 
@@ -75,7 +84,7 @@ def with_gaps(values: Sequence[Any], datatype: str) -> Array:
     return array
 
 
-def _nested(raw: bytes | msgspec.Raw, shape: Sequence[int], where: str, kind: Any, *, fillable: bool) -> list[Any]:
+def _nested(raw: bytes | msgspec.Raw, shape: Sequence[int], where: str, kind: Any, *, fillable: Sequence[bool]) -> list[Any]:
     """Read nested or null-bearing data; the nesting must be exactly the shape's."""
     try:
         values = _decode_any(raw)
@@ -94,14 +103,16 @@ def _nested(raw: bytes | msgspec.Raw, shape: Sequence[int], where: str, kind: An
     return converted
 
 
-def _refusal(error: Exception, shape: Sequence[int], where: str, *, fillable: bool) -> BadRequest:
+def _refusal(error: Exception, shape: Sequence[int], where: str, *, fillable: Sequence[bool]) -> BadRequest:
     """Name the row, and where it has several values the column, of the value that is wrong."""
     what, place = words.parted(error)
     width = math.prod(shape[1:])
+    hint = ""
     if width and place[2:-1].isdecimal():
         row, column = divmod(int(place[2:-1]), width)
         where += f", row {row}" if width == 1 else f", row {row}, column {column}"
-    hint = f" {words.POLICY_MAY_REPLACE}" if fillable and words.got_null(what) else ""
+        if words.got_null(what) and len(fillable) == width and fillable[column]:
+            hint = f" {words.POLICY_MAY_REPLACE}"
     return BadRequest(f"{where} {said}.{hint}" if (said := words.takes(what)) else f"{where}: {what}.")
 
 

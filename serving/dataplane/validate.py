@@ -7,16 +7,15 @@ clip, replace or flag. So does one that is missing where the model takes none mi
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import msgspec
 import numpy as np
 
 from core.errors import SignalboxError
-from registry.signature import Feature, Kind
+from registry.signature import Feature
 from serving.dataplane.errors import BadRequest
-from serving.dataplane.spec import Arrays, Spec
-from serving.dataplane.tensors import NUMPY_OF, Array
+from serving.dataplane.spec import Arrays, Spec, typical_of
+from serving.dataplane.tensors import NUMPY_OF, Array, range_of
 from serving.dataplane.words import POLICY_MAY_REPLACE
 from serving.segments import FLAG_CLIPPED, FLAG_FILLED, FLAG_OUT_OF_BOUNDS, FLAG_REPLACED, FLAG_UNSEEN_CATEGORY
 from serving.table import ValidationPolicy
@@ -41,12 +40,8 @@ class Checks:
         self.actions: Actions = {}
         self._done: Actions = {}
         self._checks: list[tuple[str, NumberCheck | TextCheck]] = []
-        by_name = {feature.name: feature for feature in spec.signature.features}
         for tensor in spec.inputs.values():
-            if spec.is_matrix and tensor.shape[1:] == (len(by_name),):
-                features: Sequence[Feature | None] = spec.signature.features
-            else:
-                features = [by_name.get(tensor.name)]
+            features = spec.features_of(tensor)
             policies = [_policy_of(policy, feature) for feature in features]
             if tensor.datatype == "BYTES":
                 self._checks.append((tensor.name, TextCheck(tensor.name, features, policies)))
@@ -90,13 +85,13 @@ class NumberCheck:
         self.tensor, self.features, self.policies = tensor, features, policies
         self.kind = kind = np.dtype(NUMPY_OF[datatype])
         self.floating = kind.kind == "f"
-        least, most = _range_of(kind)
+        least, most = range_of(datatype)
         exact = kind if self.floating else np.dtype(np.float64)
         with np.errstate(over="ignore"):
             lows = np.array([least if feature is None or feature.minimum is None else feature.minimum for feature in features]).astype(exact)
             highs = np.array([most if feature is None or feature.maximum is None else feature.maximum for feature in features]).astype(exact)
         self.low, self.high = lows, highs
-        self.typical = [_typical(feature, least, most) for feature in features]
+        self.typical = [typical_of(feature, datatype) for feature in features]
         self.may_miss = np.array([self.floating and feature is not None and feature.missing for feature in features])
         self.any_may_miss = bool(self.may_miss.any())
 
@@ -130,7 +125,7 @@ class NumberCheck:
         if feature is None or self.policies[index] != "replace" or typical is None:
             where = _where(self.tensor, feature, int(np.argmax(missing)))
             said = "nan is refused: a number is missing (null or NaN), and the model takes none missing."
-            raise BadRequest(f"{where}: {said}{_hint(feature, self.policies[index])}", feature=_name(feature))
+            raise BadRequest(f"{where}: {said}{_hint(self.policies[index], typical)}", feature=_name(feature))
         column[missing] = typical
         flags[missing] |= FLAG_FILLED
         _add(done, feature.name, "filled", int(np.count_nonzero(missing)))
@@ -182,6 +177,7 @@ class TextCheck:
     def __init__(self, tensor: str, features: Sequence[Feature | None], policies: Sequence[str]) -> None:
         self.tensor, self.features, self.policies = tensor, features, policies
         self.known = [frozenset(feature.categories) if feature and feature.categories is not None else None for feature in features]
+        self.typical: list[str | None] = [typical_of(feature, "BYTES") for feature in features]
         self.anything = all(known is None for known in self.known)
 
     def is_clean(self, array: Array) -> bool:
@@ -211,10 +207,11 @@ class TextCheck:
             shown = ", ".join(sorted(known)[:20])
             raise BadRequest(f"{_where(self.tensor, feature, row)}: {value[:100]!r} is refused: the categories are {shown}.", feature=feature.name)
         flags[row] |= FLAG_UNSEEN_CATEGORY
-        if policy in ("clip", "replace") and isinstance(feature.typical, str):
+        typical = self.typical[index]
+        if policy in ("clip", "replace") and typical is not None:
             flags[row] |= FLAG_REPLACED
             _add(done, feature.name, "replaced", 1)
-            return feature.typical
+            return typical
         _add(done, feature.name, "flagged", 1)
         return value
 
@@ -222,26 +219,13 @@ class TextCheck:
         feature = self.features[index]
         if feature is not None and feature.missing:
             return ""
-        if feature is None or self.policies[index] != "replace" or not isinstance(feature.typical, str):
+        typical = self.typical[index]
+        if feature is None or self.policies[index] != "replace" or typical is None:
             said = "the text is missing (null), and the model takes none missing."
-            raise BadRequest(f"{_where(self.tensor, feature, row)}: {said}{_hint(feature, self.policies[index])}", feature=_name(feature))
+            raise BadRequest(f"{_where(self.tensor, feature, row)}: {said}{_hint(self.policies[index], typical)}", feature=_name(feature))
         flags[row] |= FLAG_FILLED
         _add(done, feature.name, "filled", 1)
-        return feature.typical
-
-
-def _range_of(kind: np.dtype[Any]) -> tuple[float, float]:
-    if kind.kind == "b":
-        return 0, 1
-    info: Any = np.finfo(kind) if kind.kind == "f" else np.iinfo(kind)
-    return info.min, info.max
-
-
-def _typical(feature: Feature | None, least: float, most: float) -> float | None:
-    """Give what ``replace`` puts in, if the tensor can hold it. Of whole numbers and truths it is whole: their median may lie between two."""
-    if feature is None or not isinstance(feature.typical, int | float) or not least <= feature.typical <= most:
-        return None
-    return feature.typical if feature.kind == Kind.NUMBER else round(feature.typical)
+        return typical
 
 
 def _add(done: Actions, feature: str, action: str, values: int) -> None:
@@ -252,8 +236,8 @@ def _name(feature: Feature | None) -> str:
     return feature.name if feature else ""
 
 
-def _hint(feature: Feature | None, policy: str) -> str:
-    return "" if feature is None or policy == "replace" else f" {POLICY_MAY_REPLACE}"
+def _hint(policy: str, typical: float | str | None) -> str:
+    return "" if policy == "replace" or typical is None else f" {POLICY_MAY_REPLACE}"
 
 
 def _where(tensor: str, feature: Feature | None, row: int) -> str:

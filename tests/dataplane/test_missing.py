@@ -55,6 +55,21 @@ def test_null_that_nothing_fills_in_is_refused(standing: Plane, text: str, endpo
     assert text in answer.json()["error"]
 
 
+@pytest.mark.parametrize(
+    ("endpoint", "tensors", "row"),
+    [
+        ("customers", customer("note")["inputs"], {name: value for name, (_, value) in CUSTOMER.items()} | {"note": None}),
+        ("counts", [{"name": "input", "datatype": "INT64", "shape": [1, 2], "data": [1, None]}], {"a": 1, "b": None}),
+        ("whole", [{"name": "input", "datatype": "FP32", "shape": [1, 3], "data": [1, None, 2]}], {"a": 1, "b": None, "c": 2}),
+    ],
+)
+def test_no_policy_is_spoken_of_where_there_is_no_typical_value(standing: Plane, endpoint: str, tensors: Any, row: Any) -> None:
+    for verb, body in (("infer", {"inputs": tensors}), ("predict", {"rows": [row]})):
+        answer = standing.client.post(f"/v2/models/{endpoint}/{verb}", json=body)
+        assert answer.status_code == 400
+        assert ("null" in answer.json()["error"], "policy" in answer.json()["error"]) == (True, False), answer.text
+
+
 def test_nan_in_binary_is_filled_in(standing: Plane) -> None:
     matrix = np.array([[1, np.nan, 0], [1, 2, 0]], np.float32)
     head = json.dumps({"inputs": [{"name": "input", "shape": [2, 3], "datatype": "FP32", "parameters": {"binary_data_size": 24}}]}).encode()
