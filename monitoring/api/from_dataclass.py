@@ -1,4 +1,7 @@
-"""Serializers made from the queries' dataclasses, so that the API's document and its answers cannot differ."""
+"""Serializers made from the queries' dataclasses, so that the API's document and its answers cannot differ.
+
+Where an answer is too large for them (``views.DriftView``) a test holds that it is what they would make.
+"""
 
 from __future__ import annotations
 

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 
 import pytest
 from django.test import Client
+from rest_framework.renderers import JSONRenderer
 
 from access.actors import Actor
 from access.keys import create_key
 from core.ids import uuid7
+from monitoring.api.serializers import DriftGridOut
 from monitoring.evaluate import evaluate_now
 from monitoring.models import Alert, Outcome
+from monitoring.queries import drift_overview
 from monitoring.tasks import delete_old_windows
 from tests.monitoring.world import ENDPOINT, MODEL, VERSION, answers, log, people, register, window
 
@@ -40,6 +44,12 @@ def test_a_viewer_reads_everything(client_of: Callable[[str], Client]) -> None:
     number = alerts["results"][0]["number"]
     assert client.get(f"/api/v1/alerts/{number}/").json()["alert"]["number"] == number
     assert client.post(f"{URL}/evaluate/").json()["verdict"] == "severe"
+
+
+@pytest.mark.usefixtures("traffic")
+def test_drift_is_answered_as_it_is_documented(client_of: Callable[[str], Client]) -> None:
+    grid = DriftGridOut(drift_overview(ENDPOINT, hours=6)).data
+    assert client_of("viewer").get(f"{URL}/drift/?hours=6").json() == json.loads(JSONRenderer().render(grid))
 
 
 def test_a_feature_with_a_slash_in_its_name_is_read_like_any_other(client_of: Callable[[str], Client], operator: Actor) -> None:
