@@ -7,7 +7,7 @@ SignalboxError
 │   └── LastAdmin           422  Signalbox would be left without an admin
 ├── NotSignedIn
 │   ├── KeyNotValid         401  unknown, mistyped, expired or revoked
-│   └── LinkNotValid        401  unknown, used or too old
+│   └── LinkNotValid        401  unknown, used, too old, or for somebody who is locked out
 └── Conflict
     └── NameTaken           409
 """

@@ -67,7 +67,9 @@ def _link(token: str) -> QuerySet[SignInLink]:
 
 
 def _not_valid(token: str) -> LinkNotValid:
-    used_at = _link(token).values_list("used_at", flat=True).first()
-    if used_at is not None:
-        return LinkNotValid(f"This sign-in link was used at {used_at:%H:%M:%S} UTC, and each works once. {_NEW_ONE}")
+    link = _link(token).select_related("person").first()
+    if link is not None and not link.person.is_active:
+        return LinkNotValid("This sign-in link is for somebody who may not sign in any more. Ask an admin.")
+    if link is not None and link.used_at is not None:
+        return LinkNotValid(f"This sign-in link was used at {link.used_at:%H:%M:%S} UTC, and each works once. {_NEW_ONE}")
     return LinkNotValid(f"This sign-in link is not valid: it is older than 15 minutes, or there never was such a link. {_NEW_ONE}")
