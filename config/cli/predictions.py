@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -11,7 +12,9 @@ import click
 from config.cli.failures import FAILED, REFUSED
 from config.cli.session import Session, connected
 
-_MOST_CLASSES, _LARGEST, _LARGE = 5, 3, 1e6
+_MOST_CLASSES, _LARGEST = 5, 3
+_LARGE = 999_999.5
+"""From here on six digits are no longer enough."""
 
 
 @click.command()
@@ -53,16 +56,18 @@ def _line(row: int, prediction: dict[str, Any]) -> dict[str, str]:
         if len(value) <= _MOST_CLASSES:
             line |= {f"{what}({each})": _shown(part) for each, part in value.items()}
         else:
-            largest = sorted(value.items(), key=lambda pair: -pair[1])[:_LARGEST]
+            largest = sorted(value.items(), key=lambda pair: -math.inf if pair[1] is None else pair[1], reverse=True)[:_LARGEST]
             line[name.upper()] = ", ".join(f"{each} {_shown(part)}" for each, part in largest) + f" and {len(value) - _LARGEST} more"
     return line
 
 
 def _shown(value: Any) -> str:
-    """Write a number with up to six digits and no exponent, as people read it."""
+    """Write a number with up to six digits and no exponent, as people read it, and what is none (null, for NaN and infinity) as other tables do."""
+    if value is None:
+        return "-"
     if not isinstance(value, float):
         return ", ".join(_shown(part) for part in value) if isinstance(value, list) else str(value)
-    return f"{value:.0f}" if abs(value) >= _LARGE else f"{value:.6f}".rstrip("0").rstrip(".") if abs(value) < 1 else f"{value:.6g}"
+    return f"{value:.0f}" if abs(value) >= _LARGE else f"{value:z.6f}".rstrip("0").rstrip(".") if abs(value) < 1 else f"{value:.6g}"
 
 
 @click.command()

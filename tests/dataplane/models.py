@@ -157,6 +157,25 @@ def classifier(artifacts: Path, *, version: int = 1) -> BuildEntry:
     return _entry(artifacts, content, signature, "churn", version)
 
 
+def shares(artifacts: Path) -> BuildEntry:
+    """A matrix model of one feature and six classes, of which the share of ``c`` is no number: the shares, and a number, times ``a``."""
+    content = _content(
+        [helper.make_node("Mul", ["input", "of_each"], ["probabilities"]), helper.make_node("Mul", ["input", "large"], ["amounts"])],
+        [helper.make_tensor_value_info("input", TensorProto.DOUBLE, [None, 1])],
+        [helper.make_tensor_value_info(name, TensorProto.DOUBLE, [None, width]) for name, width in (("probabilities", 6), ("amounts", 2))],
+        {"of_each": np.array([0.3, 0.2, np.nan, 0.1, 0.25, 0.15]), "large": np.array([999_999.7, np.nan])},
+    )
+    signature = Signature(
+        layout=Layout.MATRIX,
+        features=(Feature(name="a", kind=Kind.NUMBER),),
+        inputs=(Tensor("input", "FP64", (-1, 1)),),
+        outputs=(Tensor("probabilities", "FP64", (-1, 6)), Tensor("amounts", "FP64", (-1, 2))),
+        labels=tuple("abcdef"),
+        task="classification",
+    )
+    return _entry(artifacts, content, signature, "shares", 1)
+
+
 def every_type(artifacts: Path) -> BuildEntry:
     """Echoes one tensor of each datatype, [-1, 2]."""
     types = {

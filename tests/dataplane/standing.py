@@ -43,6 +43,7 @@ def document(artifacts: Path) -> RouteTable:
     customers = models.customers(artifacts)
     typical = tuple(Feature(name=name, kind=Kind.INTEGER, typical=7.0) for name in "ab")
     counted = models.counter(artifacts, version=2, features=typical)
+    shares = models.shares(artifacts)
     endpoints = [
         endpoint("sum", one, limits=Limits(max_rows=50, max_body_bytes=100_000)),
         endpoint("split", one, ("green", two, 30, False)),
@@ -62,8 +63,9 @@ def document(artifacts: Path) -> RouteTable:
         endpoint("filled", customers, validation=ValidationPolicy(default="replace")),
         endpoint("filled-matrix", one, validation=ValidationPolicy(features={"b": "replace"})),
         endpoint("filled-counts", counted, validation=ValidationPolicy(features={"a": "replace"})),
+        endpoint("shares", shares),
         endpoint("filled-shadowed", one, ("green", two, 0, True), validation=ValidationPolicy(default="replace")),
         EndpointEntry(id="empty", name="empty", revision=1),
     ]
     keys = (KEY_ENTRY, _EXPIRED, _ELSEWHERE, _READER, _OPERATOR, _SMALL, _MEDIUM, _WIDE, _HASTY, _OPERATES_CHURN)
-    return table([one, two, churn, echo, counts, whole, slow, heavy, inches, single, double, customers, counted], endpoints, keys=keys)
+    return table([one, two, churn, echo, counts, whole, slow, heavy, inches, single, double, customers, counted, shares], endpoints, keys=keys)
