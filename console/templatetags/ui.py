@@ -133,7 +133,7 @@ def heat_cell(cell: DriftCell | None, *, old: bool) -> SafeString:
     css = f"{_level(cell)} old" if old else _level(cell)
     if cell is None:
         return format_html('<td class="{}"><span class="sr">no data</span></td>', css)
-    title = f"{cell.start_at:%-d %b %H:%M} UTC: {cell.text}"
+    title = f"{formats.moment(cell.start_at)}: {cell.text}"
     if cell.psi is None:
         return format_html('<td class="{}" title="{}"><span class="sr">too few rows</span></td>', css, title)
     return format_html('<td class="{}" title="{}"><span>{}</span></td>', css, title, f"{cell.psi:.2f}")

@@ -99,7 +99,7 @@ def _judged(results: list[DriftResult], chosen: Chosen) -> DriftResult | None:
 def _current_text(newest: datetime | None, at: datetime) -> str:
     if newest is None:
         return "no traffic in these hours"
-    return "this hour so far" if end_of(newest, Level.HOUR) > at else f"the hour from {newest:%-d %b %H:%M} UTC"
+    return "this hour so far" if end_of(newest, Level.HOUR) > at else f"the hour from {newest:%Y-%m-%d %H:%M} UTC"
 
 
 def histogram(reference: FeatureReference, current: FeatureProfile) -> Histogram:

@@ -276,7 +276,7 @@ def info_of(reference: Reference | None) -> ReferenceInfo | None:
         return None
     text = f"{reference.rows:,} training rows"
     if reference.from_at and reference.until_at:
-        text = f"{reference.rows:,} rows of traffic, {reference.from_at:%-d %b} to {reference.until_at:%-d %b}"
+        text = f"{reference.rows:,} rows of traffic, {reference.from_at:%Y-%m-%d} to {reference.until_at:%Y-%m-%d}"
     return ReferenceInfo(reference.source, reference.rows, reference.created_at, text)
 
 

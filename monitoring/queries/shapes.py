@@ -15,7 +15,7 @@ class ReferenceInfo:
     rows: int
     created_at: datetime
     text: str
-    """``42,180 training rows`` or ``the traffic of 1 Nov to 8 Nov``."""
+    """``42,180 training rows`` or ``42,180 rows of traffic, 2026-11-01 to 2026-11-08``."""
 
 
 @dataclass(frozen=True, slots=True)

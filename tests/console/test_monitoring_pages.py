@@ -37,6 +37,9 @@ def test_the_heat_map_names_what_drifted(client_of: ClientOf, drifted: None) -> 
     page = client_of("viewer").get("/monitoring/churn-scorer/").content.decode()
     assert page.index(">charges</a>") < page.index(">plan</a>")
     assert 'class="l4' in page
+    titles = re.findall(r'<td class="l\d[^"]*" title="([^"]+)"', page)
+    assert titles
+    assert [title for title in titles if not re.match(r"\d{4}-\d\d-\d\d \d\d:\d\d:00 UTC: PSI ", title)] == []
     assert "No outcomes yet" in page
     assert "/api/v1/outcomes/" in page
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import timedelta
 
 import pytest
@@ -28,7 +29,7 @@ def test_traffic_becomes_the_reference_and_the_sample_again(client_of: ClientOf,
     client = client_of("operator")
     answer = client.post(PATH, {"version": "churn/12", "source": "traffic", "days": "7", "reason": "The tariff stays."}, follow=True)
     assert "churn v12 is compared with 1,200 rows of traffic" in answer.content.decode()
-    assert "1,200 rows of traffic" in client.get(PATH).content.decode()
+    assert re.search(r"1,200 rows of traffic, (\d{4}-\d\d-\d\d) to (\d{4}-\d\d-\d\d)", client.get(PATH).content.decode())
     answer = client.post(PATH, {"version": "churn/12", "source": "training", "days": "no matter"}, follow=True)
     assert "churn v12 is compared with 2,000 training rows" in answer.content.decode()
     assert list(AuditEntry.objects.filter(verb="set reference").order_by("id").values_list("reason", flat=True)) == ["The tariff stays.", ""]
