@@ -28,6 +28,7 @@ register.filter("share", formats.share)
 register.filter("ms", formats.ms)
 register.filter("bytes", formats.size)
 register.filter("duration", formats.duration)
+register.filter("counted", formats.counted)
 
 _TONES = {
     "ready": "good", "passed": "good", "done": "good", "resolved": "good", "stable": "good", "healthy": "good", "live": "good", "quiet": "good",
@@ -253,6 +254,14 @@ def window_head(start: datetime, step_s: int) -> SafeString:
 def utc(moment: datetime | None) -> str:
     """Write a moment in full: ``2026-11-22 14:05:09 UTC``."""
     return formats.NOTHING if moment is None else formats.moment(moment)
+
+
+@register.filter
+def answered(value: Any) -> str:
+    """Write a value of a prediction; what is none, for NaN and infinity too, is a dash, also within a list."""
+    if isinstance(value, list):
+        return f"[{', '.join(map(answered, value))}]"
+    return formats.NOTHING if value is None else str(value)
 
 
 @register.filter

@@ -23,6 +23,7 @@ from core.metrics.own import OWN
 from core.metrics.siblings import Sibling
 from core.note import remove_note, write_note
 from tests.conftest import ClientOf
+from tests.monitoring import world
 
 pytestmark = pytest.mark.django_db
 PAGE, API = "/system/", "/api/v1/system/"
@@ -95,3 +96,9 @@ def test_processes_cost_no_query(client_of: ClientOf, kept: dict[str, int | None
         page = client.get(PAGE).content.decode()
     assert len(with_them) == len(without)
     assert "beat.log" not in page  # without a supervisor's note nothing says that it should run
+
+
+def test_files_are_counted_in_words(client_of: ClientOf) -> None:
+    world.register()
+    page = client_of("viewer").get(PAGE).content.decode()
+    assert re.search(r"<dt>Artifacts</dt><dd>1 file, .*<dt>Builds</dt><dd>0 files, ", page)
