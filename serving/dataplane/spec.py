@@ -181,7 +181,10 @@ class Spec:
 
 
 def typical_of(feature: Feature | None, datatype: str) -> Any:
-    """Give what the policy ``replace`` puts in; None without one that the tensor can hold. Of whole numbers and truths it is whole: their median may lie between two."""
+    """Give what the policy ``replace`` puts in; None without one that the tensor can hold.
+
+    Of whole numbers and truths it is whole: their median may lie between two.
+    """
     typical = None if feature is None else feature.typical
     if datatype == "BYTES":
         return typical if isinstance(typical, str) else None

@@ -80,7 +80,7 @@ class BuildStore:
         self._prepared.mkdir(exist_ok=True)  # one with another ONNX Runtime may have cleared it away
         for path in self._prepared.glob(f"{entry.digest}.*{PREPARED_SUFFIX}"):
             if path.name == f"{entry.digest}.{digest_of_file(path)}{PREPARED_SUFFIX}":
-                path.touch()
+                os.utime(path)
                 return path
             path.unlink(missing_ok=True)
         partial = self._prepared / f"{entry.digest}.{os.getpid()}"
@@ -183,19 +183,26 @@ class BuildStore:
         What dead processes were writing goes at once.
         """
         until = time.time() - _YOUNG_S
-        others = [folder for folder in self._prepared.parent.glob("*/") if folder != self._prepared]
-        for folder in (self._copies, self._prepared, self._facts, *others):
-            for path in folder.iterdir():
-                is_left = _is_left(path)
-                if path.name.partition(".")[0] in digests and folder not in others and not is_left:
-                    continue
-                # The change time: a copy that is a link has the modification time of the artifact.
-                with contextlib.suppress(FileNotFoundError):
-                    if is_left or path.stat().st_ctime < until:
-                        path.unlink()
-        for folder in others:
-            with contextlib.suppress(OSError):  # it is not empty yet
-                folder.rmdir()
+        for folder in (self._copies, self._facts, self._prepared):
+            _clear(folder, digests, until)
+        for folder in self._prepared.parent.glob("*/"):
+            if folder != self._prepared:
+                _clear(folder, set(), until)
+                with contextlib.suppress(OSError):  # it is not empty yet
+                    folder.rmdir()
+
+
+def _clear(folder: Path, digests: set[str], until: float) -> None:
+    """Remove what is of no such digest and older, and what a dead process was writing. Other processes do so at the same time."""
+    with contextlib.suppress(FileNotFoundError):
+        for path in folder.iterdir():
+            is_left = _is_left(path)
+            if path.name.partition(".")[0] in digests and not is_left:
+                continue
+            # The change time: a copy that is a link has the modification time of the artifact.
+            with contextlib.suppress(FileNotFoundError):
+                if is_left or path.stat().st_ctime < until:
+                    path.unlink()
 
 
 def _is_left(path: Path) -> bool:

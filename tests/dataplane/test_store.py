@@ -80,7 +80,7 @@ def test_trees_are_loaded_from_what_was_prepared(tmp_path: Path, megabytes: int)
     assert _answers(store, entry) == [8, 0]
 
 
-def test_what_another_onnx_runtime_loads_is_left_alone_until_it_is_old(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+def test_what_another_onnx_runtime_loads_is_left_until_it_is_old(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     entry = models.forest(tmp_path / "artifacts", version=7)
     other = tmp_path / "prepared" / "0.9.0"
     other.mkdir(parents=True)
