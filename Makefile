@@ -60,7 +60,7 @@ node_modules/.ready: package.json package-lock.json | .venv/bin/uv
 
 test: lint  ## Every check and every test.
 	@deploy/install-chromium
-	@$(BIN)/python -m pytest -n 3 --dist loadgroup  # three for two cores: some tests only wait
+	@$(BIN)/python -m pytest -n 2 --dist loadgroup
 
 lint: setup-dev
 	$(BIN)/ruff format --check .

@@ -23,6 +23,8 @@ from tests.dataplane.conftest import NO_DATABASE, table
 
 @contextlib.contextmanager
 def bare_engine(folder: Path, database_url: str = NO_DATABASE) -> Iterator[tuple[Engine, asyncio.AbstractEventLoop]]:
+    running = asyncio._get_running_loop()
+    asyncio._set_running_loop(None)  # the browser tests leave one running in the main thread, which would forbid another
     loop = asyncio.new_event_loop()
     log = PredictionLog(Link(database_url, "tests"), Spool(folder / "spool"), Tally(folder, uuid7()))
     engine = Engine(log, TrafficCounts(uuid7()), loop)
@@ -32,6 +34,7 @@ def bare_engine(folder: Path, database_url: str = NO_DATABASE) -> Iterator[tuple
         log.close()
         engine.close()
         loop.close()
+        asyncio._set_running_loop(running)
 
 
 def loaded(artifacts: Path, entry: BuildEntry) -> tuple[BuildEntry, Build]:

@@ -60,9 +60,12 @@ def test_the_link_signs_the_first_admin_in_once(product: Product) -> None:
         assert browser.post(link, data=form, headers={"Referer": link}).status_code == 302
         assert "sessionid" in browser.cookies
     with httpx.Client(trust_env=False) as another:
-        another.get(link)
+        seen = another.get(link)
+        another.get(f"{product.console_url}/sign-in/")
         again = another.post(link, data={"csrfmiddlewaretoken": another.cookies["csrftoken"]}, headers={"Referer": link})
+    assert "was used" in seen.text
     assert again.status_code >= 400
+    assert "sessionid" not in another.cookies
 
 
 def test_keeps_the_secrets_to_the_owner(product: Product) -> None:
