@@ -10,7 +10,6 @@ import asyncio
 import os
 import platform
 import re
-import shutil
 import sys
 import tempfile
 import time
@@ -102,16 +101,12 @@ class Caller(asyncio.Protocol):
 def main(*, write: bool, seconds: float) -> None:
     """Measure, print, and write."""
     end_in_order()
-    folder = Path(tempfile.mkdtemp(prefix="signalbox-deploy-"))
-    try:
-        with home(folder) as place:
-            box = spawn_sharing("Signalbox", [sys.executable, "-m", "serving.dataplane", "--fd"], folder=folder, changes=place.environ)
-            try:
-                text = _section(*_measure(place, box, seconds))
-            finally:
-                box.stop()
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+    with tempfile.TemporaryDirectory(prefix="signalbox-deploy-", ignore_cleanup_errors=True) as name, home(folder := Path(name)) as place:
+        box = spawn_sharing("Signalbox", [sys.executable, "-m", "serving.dataplane", "--fd"], folder=folder, changes=place.environ)
+        try:
+            text = _section(*_measure(place, box, seconds))
+        finally:
+            box.stop()
     click.echo(text)
     if write:
         put_section(ROOT / "docs" / "benchmarks.md", _HEADING, text)

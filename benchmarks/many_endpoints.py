@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import platform
-import shutil
 import sys
 import tempfile
 import time
@@ -54,25 +53,21 @@ class Part:
 def main(*, write: bool, requests: int) -> None:
     """Measure, print, and write."""
     end_in_order()
-    folder = Path(tempfile.mkdtemp(prefix="signalbox-many-"))
-    try:
-        with home(folder) as place:
-            publish_table(place, _table(place))
-            port = free_port()
-            limits = {
-                "SIGNALBOX_BUILD_MEMORY_BYTES": str(_BUDGET_BYTES),
-                "SIGNALBOX_ANSWER_MEMORY_BYTES": str(_ANSWER_BYTES),
-                "SIGNALBOX_DATAPLANE_PROCESSES": "1",
-                "SIGNALBOX_GRPC_PORT": "0",
-            }
-            command = [sys.executable, "-m", "serving.dataplane", "--host", "127.0.0.1", "--port", str(port)]
-            box = spawn("Signalbox", command, folder=folder, changes=place.environ | limits, port=port)
-            try:
-                text = _section(_measure(box, requests), _states(place))
-            finally:
-                box.stop()
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+    with tempfile.TemporaryDirectory(prefix="signalbox-many-", ignore_cleanup_errors=True) as name, home(folder := Path(name)) as place:
+        publish_table(place, _table(place))
+        port = free_port()
+        limits = {
+            "SIGNALBOX_BUILD_MEMORY_BYTES": str(_BUDGET_BYTES),
+            "SIGNALBOX_ANSWER_MEMORY_BYTES": str(_ANSWER_BYTES),
+            "SIGNALBOX_DATAPLANE_PROCESSES": "1",
+            "SIGNALBOX_GRPC_PORT": "0",
+        }
+        command = [sys.executable, "-m", "serving.dataplane", "--host", "127.0.0.1", "--port", str(port)]
+        box = spawn("Signalbox", command, folder=folder, changes=place.environ | limits, port=port)
+        try:
+            text = _section(_measure(box, requests), _states(place))
+        finally:
+            box.stop()
     click.echo(text)
     if write:
         put_section(ROOT / "docs" / "benchmarks.md", _HEADING, text)

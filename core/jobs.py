@@ -92,7 +92,7 @@ def run(job_id: str, work: Callable[[Job], None]) -> bool:
         _ATTEMPTS.labels(job.kind, "taken_over").inc()
         logger.warning("Job %s (%s) was taken over; attempt %s ends.", job.id, job.kind, job.attempt)
         return False
-    except Exception as error:
+    except Exception as error:  # whatever the work does: the job is put back, says why, and the worker lives on
         logger.exception("Job %s (%s) failed on attempt %s.", job.id, job.kind, job.attempt)
         _ATTEMPTS.labels(job.kind, "failed").inc()
         _put_back(job, _storable(f"{type(error).__name__}: {error}"))

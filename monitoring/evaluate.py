@@ -95,7 +95,7 @@ def _judge_dirty(endpoint: str, rule: Rule) -> int:
                     _judge_version(endpoint, model, version, {(row.level, row.start_at) for row in rows}, reference=reference, rule=rule)
         except (OperationalError, InterfaceError, SoftTimeLimitExceeded):
             raise
-        except Exception as error:
+        except Exception as error:  # one version's windows wait, and say why; the others are judged
             logger.exception("%s v%s at %s cannot be judged; its windows wait.", model, version, endpoint)
             faults.note(Fault.Part.JUDGE, (endpoint, model, version), error)
         else:

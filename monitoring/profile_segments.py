@@ -80,7 +80,7 @@ class _Batch:
                 _profile_together(some)
         except (OperationalError, InterfaceError, SoftTimeLimitExceeded):
             raise  # no segment's fault: everything is tried again later
-        except Exception as error:
+        except Exception as error:  # one segment's values may be anything; the others are profiled
             if len(some) > 1:
                 half = len(some) // 2
                 self.profile(some[:half])
@@ -103,7 +103,7 @@ def _works_without_reference(segment: UUID) -> bool:
             transaction.set_rollback(True)
     except (OperationalError, InterfaceError, SoftTimeLimitExceeded):
         raise
-    except Exception:
+    except Exception:  # whether it raises is the question
         logger.debug("Segment %s fails without a reference, too.", segment, exc_info=True)
         return False
     return True

@@ -68,7 +68,7 @@ def ensure_references(limit: int = 20) -> int:
                 made += ensure_reference(version) is not None
         except (OperationalError, InterfaceError, SoftTimeLimitExceeded):
             raise
-        except Exception as error:
+        except Exception as error:  # a version's sample may be anything; it must not keep the others from theirs
             logger.exception("The reference of %s cannot be made.", version)
             faults.note(Fault.Part.REFERENCE, subject, error)
         else:

@@ -69,11 +69,12 @@ def _outcomes(actor: Actor, rows: Sequence[Row]) -> None:
 
 def _repeat(table: type[models.Model]) -> None:
     """Copy the day's windows to the six days before."""
-    columns = ", ".join(f'"{field.column}"' for field in table._meta.concrete_fields if field.name not in ("id", "start_at"))  # noqa: SLF001  # Django's documented interface
+    meta = table._meta  # noqa: SLF001  # Django's documented interface
+    columns = ", ".join(f'"{field.column}"' for field in meta.concrete_fields if field.name not in ("id", "start_at"))
     with connection.cursor() as cursor:
         cursor.execute(
-            f"INSERT INTO {table._meta.db_table} ({columns}, start_at) SELECT {columns}, start_at - interval '1 day' * back"  # noqa: SLF001
-            f" FROM {table._meta.db_table}, generate_series(1, %s) AS back ON CONFLICT DO NOTHING",  # noqa: SLF001
+            f"INSERT INTO {meta.db_table} ({columns}, start_at) SELECT {columns}, start_at - interval '1 day' * back"
+            f" FROM {meta.db_table}, generate_series(1, %s) AS back ON CONFLICT DO NOTHING",
             [DAYS - 1],
         )
 

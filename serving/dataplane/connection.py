@@ -182,7 +182,7 @@ class Connection(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """As the base class; and what refers back here is let go: a circle that a new table's ``gc.freeze`` meets would stay for good."""
         super().connection_lost(exc)
-        self.cycle = self.flow = self.timeout_keep_alive_task = None  # type: ignore[assignment]
+        self.cycle = self.flow = self.timeout_keep_alive_task = None  # type: ignore[assignment]  # a dead connection has none; uvicorn types a living one
 
     def on_response_complete(self) -> None:
         is_last = not self.pipeline

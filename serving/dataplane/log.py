@@ -140,7 +140,7 @@ class PredictionLog:
             self._tally.begin(key, predictions, ids.get(key, _NONE))
         try:
             safe = safe and (self._keep(segments) if behind else self._write(segments))
-        except Exception:
+        except Exception:  # whatever it is, the loss is counted, and who waits is told
             logger.exception("%d log segments are lost.", len(segments))
             safe = False
         for key, predictions in counts.items():

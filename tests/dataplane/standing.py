@@ -15,7 +15,7 @@ from tests.dataplane.conftest import KEY_ENTRY, endpoint, table
 
 def key(**settings: object) -> tuple[str, KeyEntry]:
     parsed: ParsedKey = generate()
-    return text_of(parsed), KeyEntry(**{"id": parsed.id, "secret_digest": secret_digest(parsed.secret), "name": "k", "scopes": ("predict",)} | settings)  # type: ignore[arg-type]
+    return text_of(parsed), KeyEntry(**{"id": parsed.id, "secret_digest": secret_digest(parsed.secret), "name": "k", "scopes": ("predict",)} | settings)  # type: ignore[arg-type]  # of several types
 
 
 EXPIRED, _EXPIRED = key(expires_at=time.time() - 1)
