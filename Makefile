@@ -5,6 +5,7 @@ UV := UV_LINK_MODE=copy $(BIN)/uv pip install --quiet --compile-bytecode --requi
 # Two runs in one clone wait for each other: the lock is on this file itself.
 LOCKED := $(shell command -v flock >/dev/null 2>&1 && echo flock Makefile)
 TEMPLATES = $(shell find templates -name '*.html' 2>/dev/null)
+STATIC = $(shell find static -type f 2>/dev/null)
 
 .DEFAULT_GOAL := up
 .PHONY: up demo test lint fix proto bench setup setup-dev clean _runtime _dev _types _structure
@@ -21,9 +22,9 @@ setup:  ## Install what `up` needs.
 setup-dev:  ## Install what `test` and `lint` need.
 	@$(LOCKED) $(MAKE) --no-print-directory _dev
 
-_runtime: .venv/.runtime .venv/bin/signalbox node_modules/.ready
+_runtime: .venv/.runtime .venv/bin/signalbox .static/.stamp
 	@:
-_dev: .venv/.dev .venv/bin/signalbox node_modules/.ready
+_dev: .venv/.dev .venv/bin/signalbox .static/.stamp
 	@:
 
 .venv/bin/uv: requirements/uv.txt
@@ -58,6 +59,12 @@ node_modules/.ready: package.json package-lock.json | .venv/bin/uv
 	  said=$$($$npm ci --ignore-scripts --no-audit --no-fund --no-update-notifier --loglevel=error 2>&1) || { echo "$$said" >&2; exit 1; }
 	@touch $@
 
+# Compressed here, so that no start waits for it.
+.static/.stamp: node_modules/.ready $(STATIC) | .venv/.runtime
+	@echo "Compressing the files of the pages" >&2
+	@$(BIN)/python -m config.up.static_files
+	@touch $@
+
 test: lint  ## Every check and every test.
 	@deploy/install-chromium
 	@$(BIN)/python -m pytest -n 2 --dist loadgroup
@@ -89,5 +96,5 @@ bench: setup-dev  ## Measure, and write the numbers.
 	$(BIN)/python -m benchmarks
 
 clean:  ## Remove what was installed and cached. The data in var/ stays.
-	rm -rf .venv node_modules .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis test-results
+	rm -rf .venv node_modules .static .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis test-results
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

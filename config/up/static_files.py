@@ -1,10 +1,17 @@
-"""Collects the static files when they changed since the last time; compressing them takes seconds."""
+"""Collects the static files when they changed since the last time; compressing them takes seconds.
+
+``python -m config.up.static_files`` does so while Signalbox is set up, so that no start waits for it. They lie
+beside the code, not with the data: all that run from this folder share them.
+"""
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
+import os
 from pathlib import Path
 
+import django
 from django.conf import settings
 from django.contrib.staticfiles.finders import get_finders
 from django.core.management import call_command
@@ -15,14 +22,23 @@ UNUSED = ["rest_framework", "django_htmx", "redoc", "swagger-ui-es-bundle*", "sw
 
 def collect() -> bool:
     """Run collectstatic unless the stamp in STATIC_ROOT is that of the present files; True when it ran."""
-    root = Path(settings.STATIC_ROOT)
-    stamp = root / ".stamp"
+    stamp = Path(settings.STATIC_ROOT) / ".stamp"
     present = _fingerprint()
-    if stamp.exists() and stamp.read_text() == present:
+    if _says(stamp, present):
         return False
-    call_command("collectstatic", interactive=False, clear=True, ignore_patterns=UNUSED, verbosity=0)
-    stamp.write_text(present)
+    stamp.parent.mkdir(exist_ok=True)
+    with (stamp.parent / ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if _says(stamp, present):  # another has just done it
+            return False
+        # What is no more stays: a console that runs may still be asked for it.
+        call_command("collectstatic", interactive=False, ignore_patterns=UNUSED, verbosity=0)
+        stamp.write_text(present)
     return True
+
+
+def _says(stamp: Path, present: str) -> bool:
+    return stamp.exists() and stamp.read_text() == present
 
 
 def _fingerprint() -> str:
@@ -32,3 +48,9 @@ def _fingerprint() -> str:
             found = Path(storage.path(path)).stat()
             digest.update(f"{path} {found.st_size} {found.st_mtime_ns}\n".encode())
     return digest.hexdigest()
+
+
+if __name__ == "__main__":
+    os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
+    django.setup()
+    collect()
