@@ -9,9 +9,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import numpy as np
+
 from serving.dataplane import binary, regions
 from serving.dataplane.errors import BadRequest
-from serving.dataplane.tensors import NUMPY_OF, Array
+from serving.dataplane.tensors import Array
 
 if TYPE_CHECKING:
     from serving.dataplane.call import Call, Headers, Render
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
 
 _REGION, _BYTE_SIZE, _OFFSET = "shared_memory_region", "shared_memory_byte_size", "shared_memory_offset"
 _NAMES = frozenset((_REGION, _BYTE_SIZE, _OFFSET))
+_NOT_THERE: Array = np.empty(0)
 
 
 class Piece(NamedTuple):
@@ -90,14 +93,22 @@ def is_named(parameters: Parameters) -> bool:
     return not _NAMES.isdisjoint(parameters)
 
 
-def array_of(call: Call, tensor: InputTensor, tensors: Sequence[InputTensor]) -> Array:
-    """Give an input that was copied out; before that, raises Lacking with all of ``tensors`` that lie there.
+def array_of(call: Call, tensor: InputTensor, lying: list[Lying]) -> Array:
+    """Give an input that was copied out. Before that, add it to ``lying``, for ``require_copied``, and give an array that nobody may look at.
 
-    Raises BadRequest, Oversized, Unknown for a region that the call's key has not, or Unsupported.
+    Raises BadRequest, Unknown for a region that the call's key has not, or Unsupported.
     """
-    if call.copied is None:
-        raise Lacking(_lying(call, tensors))
-    return call.copied[tensor.name]
+    if call.copied is not None:
+        return call.copied[tensor.name]
+    lying.append(_lying(call, tensor))
+    return _NOT_THERE
+
+
+def require_copied(call: Call, lying: list[Lying]) -> None:
+    """Return if nothing of a call is ``lying`` in shared memory, else raise Lacking, or Oversized. All inputs were checked: their shapes are the model's."""
+    if lying:
+        call.head.bounds.require_size(len(call.body) + sum(each.piece.size for each in lying), "The body and its tensors in shared memory are")
+        raise Lacking(lying)
 
 
 def copy_in(call: Call, lying: Sequence[Lying]) -> None:
@@ -116,20 +127,15 @@ def aimed(call: Call, render: Render) -> Render:
     return Aimed(render, targets) if targets else render
 
 
-def _lying(call: Call, tensors: Sequence[InputTensor]) -> list[Lying]:
-    found = []
-    for tensor in tensors:
-        # One of a type that there is not will be refused by its type.
-        if tensor.parameters is not None and is_named(tensor.parameters) and tensor.datatype in NUMPY_OF:
-            where = f"Input '{tensor.name}' of model '{call.head.route.endpoint}'"
-            piece = _piece(tensor.parameters, where)
-            if tensor.data or tensor.parameters.get("binary_data_size") is not None:
-                raise BadRequest(f"{where}: it lies in shared memory, and has data besides. Send one of them.")
-            region = _found(call, piece, where)
-            binary.require_size(piece.size, tensor.datatype, tensor.shape, where)
-            found.append(Lying(tensor, region, piece, where))
-    call.head.bounds.require_size(len(call.body) + sum(each.piece.size for each in found), "The body and its tensors in shared memory are")
-    return found
+def _lying(call: Call, tensor: InputTensor) -> Lying:
+    where = f"Input '{tensor.name}' of model '{call.head.route.endpoint}'"
+    parameters = tensor.parameters or {}
+    piece = _piece(parameters, where)
+    if tensor.data or parameters.get("binary_data_size") is not None:
+        raise BadRequest(f"{where}: it lies in shared memory, and has data besides. Send one of them.")
+    region = _found(call, piece, where)
+    binary.require_size(piece.size, tensor.datatype, tensor.shape, where)
+    return Lying(tensor, region, piece, where)
 
 
 def _require_room(target: Target) -> None:

@@ -109,6 +109,7 @@ class Spec:
         """Turn the request's tensors into arrays; raises BadRequest that names the input, what was expected and what came."""
         model = call.head.route.endpoint
         arrays: Arrays = {}
+        lying: list[shared_memory.Lying] = []
         rows = -1
         offset = 0
         for tensor in request.inputs:
@@ -116,7 +117,7 @@ class Spec:
             if self.batched:
                 rows = _same_rows(tensor, rows, max_rows, model)
             if tensor.parameters is not None and shared_memory.is_named(tensor.parameters):
-                arrays[spec.name] = shared_memory.array_of(call, tensor, request.inputs)
+                arrays[spec.name] = shared_memory.array_of(call, tensor, lying)
                 continue
             size = None if tensor.parameters is None else _binary_size(tensor, _where(spec, model))
             if size is None:
@@ -131,6 +132,7 @@ class Spec:
             raise BadRequest(self._missing(list(arrays), model))
         if tail is not None and offset != len(tail):
             raise BadRequest(f"The body carries {len(tail)} bytes after its JSON, the inputs' binary_data_size add up to {offset}.")
+        shared_memory.require_copied(call, lying)
         return arrays
 
     def arrays_from(self, inputs: Sequence[AnyTensor], content: Content[AnyTensor], model: str, max_rows: int) -> Arrays:

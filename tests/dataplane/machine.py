@@ -104,3 +104,8 @@ def sums_to(module: Any, region: str, size: int = 8, offset: int = 0) -> list[An
     output = module.InferRequestedOutput("prediction")
     output.set_shared_memory(region, size, offset)
     return [output]
+
+
+def wanted(name: str, size: int, offset: int) -> dict[str, Any]:
+    """Give the wish for an output at a place in the region ``r``."""
+    return {"name": name, "parameters": {"shared_memory_region": "r", "shared_memory_byte_size": size, "shared_memory_offset": offset}}

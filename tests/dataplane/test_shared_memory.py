@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import os
 import resource
-import threading
-import time
-from pathlib import Path
 from typing import Any
 
 import grpc
@@ -20,13 +16,9 @@ from tritonclient.grpc import service_pb2, service_pb2_grpc
 from tritonclient.utils import InferenceServerException
 
 from access.limits import KeyLimits
-from serving.dataplane.call import Call, Head, Route
-from serving.dataplane.engine import Engine
-from serving.dataplane.regions import Regions
 from tests.dataplane import models
-from tests.dataplane.bare_engine import adopt, bare_engine, loaded
-from tests.dataplane.conftest import HEADERS, KEY, KEY_ENTRY, Log, Plane, endpoint, table, wait_for
-from tests.dataplane.machine import ROWS, SUMS, Asker, Machine, asker, keyed, machine, memory, rest, rows_at, rows_in_body, sums_to
+from tests.dataplane.conftest import HEADERS, KEY, Log, Plane, endpoint, table, wait_for
+from tests.dataplane.machine import ROWS, SUMS, Asker, Machine, asker, keyed, machine, memory, rest, rows_at, rows_in_body, sums_to, wanted
 from tests.dataplane.objects import SharedObject, shared_object
 from tests.dataplane.standing import SMALL, key
 from tests.dataplane.test_triton_client import VALUES
@@ -62,6 +54,42 @@ def _told(output: Any) -> dict[str, Any]:
         assert "data" not in output
         return dict(output["parameters"])
     return {name: getattr(value, value.WhichOneof("parameter_choice")) for name, value in output.parameters.items()}
+
+
+@pytest.mark.parametrize(
+    ("name", "datatype", "shape", "size", "text"),
+    [
+        ("plan", "BYTES", [2**62] * 300, 8, "unexpected shape for input 'plan'"),  # their product has more digits than can be written
+        ("plan", "FP32", [2**62] * 300, 8, "data-type is 'FP32'"),
+        ("plan", "BYTES", [1] * 70, 4, "unexpected shape for input 'plan'"),
+        ("plan", "BYTES", [2, 1], 8, "has 2 rows, an input before it has 1"),
+        ("plan", "BYTES", [2_000_000, 1], 4000, "has 2000000 rows, at most 10000 are answered at once"),
+        ("other", "FP32", [2**62] * 300, 8, "unexpected inference input 'other'"),
+        ("age", "FP32", [1, 1], 4, "comes twice"),
+    ],
+)
+def test_nothing_is_read_before_every_input_is_the_model_s(
+    machine: Machine, rest: Any, memory: SharedObject, name: str, datatype: str, shape: list[int], size: int, text: str
+) -> None:
+    rest.register_system_shared_memory("r", memory.key, 4096, **keyed())
+    tensors = [("age", "FP32", [1, 1], 4), (name, datatype, shape, size)]
+    os.truncate(memory.path, 0)  # who reads is told so
+    try:
+        there = [{"shared_memory_region": "r", "shared_memory_byte_size": size} for *_, size in tensors]
+        inputs: list[dict[str, Any]] = [{"name": a, "datatype": b, "shape": c, "parameters": d} for (a, b, c, _), d in zip(tensors, there, strict=True)]
+        for plane in (machine.own, machine.plain):
+            answer = plane.client.post("/v2/models/churn/infer", json={"inputs": inputs})
+            assert (answer.status_code, text in answer.text) == (413 if "at most" in text else 400, True), answer.text
+        request = service_pb2.ModelInferRequest(model_name="churn")
+        for each in inputs:
+            tensor = request.inputs.add(name=each["name"], datatype=each["datatype"], shape=each["shape"])
+            tensor.parameters["shared_memory_region"].string_param = "r"
+            tensor.parameters["shared_memory_byte_size"].int64_param = each["parameters"]["shared_memory_byte_size"]
+        with grpc.insecure_channel(machine.spoken.url) as channel, pytest.raises(grpc.RpcError) as refused:
+            service_pb2_grpc.GRPCInferenceServiceStub(channel).ModelInfer(request, metadata=[("x-api-key", KEY)])
+        assert text in str(refused.value.details())
+    finally:
+        os.truncate(memory.path, 4096)
 
 
 def test_some_tensors_may_lie_in_shared_memory_and_others_come_in_the_body(asker: Asker, rest: Any, memory: SharedObject) -> None:
@@ -353,10 +381,6 @@ _CUSTOMER = [
 ]
 
 
-def _wanted(name: str, size: int, offset: int) -> dict[str, Any]:
-    return {"name": name, "parameters": {"shared_memory_region": "r", "shared_memory_byte_size": size, "shared_memory_offset": offset}}
-
-
 @pytest.mark.django_db
 def test_what_cannot_be_written_was_predicted_all_the_same(plane_with_log: Plane, log: Log) -> None:
     build, (text, entry) = models.classifier(plane_with_log.artifacts), key(limits=KeyLimits(rows_in_all=2))
@@ -367,7 +391,7 @@ def test_what_cannot_be_written_was_predicted_all_the_same(plane_with_log: Plane
     with shared_object(2**21) as memory:
         registered = client.post("/v2/systemsharedmemory/region/r/register", json={"key": memory.key, "byte_size": 2**21})
         assert registered.status_code == 200, registered.text
-        request = {"inputs": _CUSTOMER, "outputs": [_wanted("label", 7, 0), _wanted("probabilities", 8, 2**20)]}
+        request = {"inputs": _CUSTOMER, "outputs": [wanted("label", 7, 0), wanted("probabilities", 8, 2**20)]}
         whole = resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (2**19, resource.RLIM_INFINITY))
         failed = client.post("/v2/models/churn/infer", json=request)
         assert (failed.status_code, "cannot be written: File too large. The prediction was made" in failed.text) == (503, True), failed.text
@@ -392,7 +416,7 @@ def test_what_a_durable_log_cannot_keep_is_not_written_either(plane_with_log: Pl
     assert process is not None
     client.post("/v2/systemsharedmemory/region/r/register", json={"key": memory.key, "byte_size": 4096}).raise_for_status()
     tensor = {"name": "input", "shape": [2, 3], "datatype": "FP32", "data": ROWS.tolist()}
-    fits, small = ({"inputs": [tensor], "outputs": [_wanted("prediction", size, 100)]} for size in (8, 4))
+    fits, small = ({"inputs": [tensor], "outputs": [wanted("prediction", size, 100)]} for size in (8, 4))
     log.run("ALTER TABLE serving_predictionsegment RENAME TO away")
     try:
         whole = resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (256, resource.RLIM_INFINITY))
@@ -408,82 +432,3 @@ def test_what_a_durable_log_cannot_keep_is_not_written_either(plane_with_log: Pl
     assert memory.get(np.float32, [2, 1], 100).tolist() == SUMS
     wait_for(lambda: len(log.records("safe")) == 2, "the log")
     assert client.post("/v2/models/safe/infer", json=fits).status_code == 429
-
-
-def test_an_object_that_stalls_keeps_nobody_else_waiting_and_is_late(tmp_path: Path, memory: SharedObject) -> None:
-    memory.put([ROWS])
-    with bare_engine(tmp_path) as (engine, loop):
-        routes = adopt(engine, [one := loaded(tmp_path, models.regressor(tmp_path))], endpoint("sum", one[0], log_policy="off"))
-        engine.regions = Regions(tmp_path / "regions.json")
-        loop.run_until_complete(engine.regions.register(KEY_ENTRY, "r", {"key": memory.key, "byte_size": 4096}, engine.table()))
-        free = threading.Event()
-        try:
-            for _ in range(4):  # as many as there are for such calls
-                engine.regions.threads.submit(free.wait)
-            there = {"parameters": {"shared_memory_region": "r", "shared_memory_byte_size": 24}}
-            reads = _submitted(engine, {"inputs": [_TENSOR | there], "parameters": {"timeout": 300_000}})
-            writes = _submitted(engine, {"inputs": [_TENSOR | _ROWS], "outputs": [_wanted("prediction", 8, 100)], "parameters": {"timeout": 300_000}})
-            plain = _submitted(engine, {"inputs": [_TENSOR | _ROWS]})
-            _run(loop, plain)
-            assert (plain, reads, writes) == ([200], [], [])
-            _run(loop, reads)
-            _run(loop, writes)
-            assert (reads, writes) == ([504], [504])
-        finally:
-            free.set()
-        again = _submitted(engine, {"inputs": [_TENSOR | there], "outputs": [_wanted("prediction", 8, 200)]})
-        _run(loop, again)
-        assert again == [200]
-        assert memory.get(np.float32, [2, 1], 100).tolist() == [[0], [0]]  # what was too late was not written afterwards
-        assert memory.get(np.float32, [2, 1], 200).tolist() == SUMS
-        account = engine.accounts.of(KEY_ENTRY)
-        assert (account.in_flight, routes.endpoints["sum"].flight.calls) == (0, 0)
-        assert list(account.unwritten_days().values()) == [(3, 6)]  # all but the one that was never read
-
-
-_TENSOR = {"name": "input", "shape": [2, 3], "datatype": "FP32"}
-_ROWS = {"data": ROWS.tolist()}
-
-
-def _submitted(engine: Engine, request: dict[str, Any]) -> list[int]:
-    """Submit a call, and give the list that its status will be in."""
-    statuses: list[int] = []
-    head = Head(Route("sum", "", "infer"), {b"x-api-key": KEY.encode()})
-    engine.submit(Call(head, json.dumps(request).encode(), lambda status, headers, body: statuses.append(status)))
-    return statuses
-
-
-def _run(loop: Any, statuses: list[int]) -> None:
-    """Run the loop until there is an answer."""
-
-    until = time.monotonic() + 10
-    while not statuses and time.monotonic() < until:
-        loop.run_until_complete(asyncio.sleep(0.01))
-
-
-def test_too_many_open_files_are_the_servers_fault(plane: Plane, memory: SharedObject) -> None:
-    one = models.regressor(plane.artifacts)
-    plane.keep(table([one], [endpoint("sum", one)]))
-    plane.start()
-    assert plane.process is not None
-    plane.client.post("/v2/systemsharedmemory/region/r/register", json={"key": memory.key, "byte_size": 4096}).raise_for_status()
-    memory.put([ROWS])
-    there = {"parameters": {"shared_memory_region": "r", "shared_memory_byte_size": 24}}
-    calls = [
-        ("/v2/models/sum/infer", {"inputs": [_TENSOR | there]}),
-        ("/v2/models/sum/infer", {"inputs": [_TENSOR | _ROWS], "outputs": [_wanted("prediction", 8, 100)]}),
-        ("/v2/systemsharedmemory/region/s/register", {"key": memory.key, "byte_size": 4096}),
-    ]
-    whole = resource.prlimit(plane.process.pid, resource.RLIMIT_NOFILE)
-    resource.prlimit(plane.process.pid, resource.RLIMIT_NOFILE, (3, whole[1]))
-    failed = plane.client.post(calls[0][0], json=calls[0][1])
-    assert (failed.status_code, failed.json()) == (503, {"error": "The regions of shared memory cannot be read now: Too many open files."})
-    resource.prlimit(plane.process.pid, resource.RLIMIT_NOFILE, whole)
-    assert plane.client.get("/v2/systemsharedmemory/status").status_code == 200  # the list is read
-    resource.prlimit(plane.process.pid, resource.RLIMIT_NOFILE, (3, whole[1]))
-    for path, request in calls:
-        failed = plane.client.post(path, json=request)
-        assert (failed.status_code, "Too many open files. The fault is the server's" in failed.text) == (503, True), failed.text
-        assert failed.headers["retry-after"] == "1"
-    resource.prlimit(plane.process.pid, resource.RLIMIT_NOFILE, whole)
-    assert [plane.client.post(path, json=request).status_code for path, request in calls] == [200] * 3

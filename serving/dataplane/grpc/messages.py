@@ -139,15 +139,18 @@ def _arrays(slot: Slot, call: Call, message: pb.ModelInferRequest, max_rows: int
     if raw and len(raw) != count:
         raise BadRequest(f"raw_input_contents has {len(raw)} tensors for {count} inputs of model '{model}'. Send one for each, in their order.")
     pieces = iter(raw)
+    lying: list[shared_memory.Lying] = []
 
     def content(index: int, head: InputTensor, spec: InputSpec, where: str) -> Array:
         if head.parameters is not None:
-            return shared_memory.array_of(call, head, heads)
+            return shared_memory.array_of(call, head, lying)
         if raw:
             return binary.from_bytes(memoryview(next(pieces)), spec.datatype, head.shape, where)
         return _typed(tensors[index].contents, head, where)
 
-    return slot.spec.arrays_from(heads, content, model, max_rows)
+    arrays = slot.spec.arrays_from(heads, content, model, max_rows)
+    shared_memory.require_copied(call, lying)
+    return arrays
 
 
 def _head(tensor: Any, is_raw: bool, model: str) -> InputTensor:
