@@ -53,7 +53,7 @@ _MOST = 256
 _LONGEST_NAME = 255
 _LONGEST_SHOWN = 80
 _LARGEST = 2**63 - 1
-_THREADS = 4
+THREADS = 4
 _PATIENCE_S = 5.0
 _OFF = (
     "Shared memory is not offered here. Send tensors in the request's body, or set SIGNALBOX_SHARED_MEMORY=on where everybody with a key "
@@ -164,7 +164,7 @@ class Regions:
         self._board = None if path is None else Noticeboard(path)
         self._direct_only = direct_only
         self._boot = _boot()
-        self.threads = ThreadPoolExecutor(max_workers=_THREADS, thread_name_prefix="shared-memory")
+        self.threads = ThreadPoolExecutor(max_workers=THREADS, thread_name_prefix="shared-memory")
 
     @property
     def are_offered(self) -> bool:

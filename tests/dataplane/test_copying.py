@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 import resource
 import threading
 import time
@@ -13,7 +14,9 @@ from typing import Any
 
 import numpy as np
 
+from core.errors import SignalboxError
 from serving.dataplane.call import Call, Head, Route
+from serving.dataplane.copying import Copying
 from serving.dataplane.engine import Engine
 from serving.dataplane.regions import Regions
 from tests.dataplane import models
@@ -54,6 +57,30 @@ def test_an_object_that_stalls_keeps_nobody_else_waiting_and_is_late(tmp_path: P
         account = engine.accounts.of(KEY_ENTRY)
         assert (account.in_flight, routes.endpoints["sum"].flight.calls) == (0, 0)
         assert list(account.unwritten_days().values()) == [(3, 6)]  # all but the one that was never read
+
+
+def test_a_key_whose_objects_stall_keeps_no_other_key_waiting(tmp_path: Path) -> None:
+    with bare_engine(tmp_path) as (engine, loop):
+        copying, free = Copying(engine, loop), threading.Event()
+        ended: list[tuple[str, SignalboxError | None]] = []
+
+        def begin(key_id: str, copy: Callable[[], Any]) -> None:
+            call = Call(Head(Route("sum", "", "infer"), {}), b"", lambda *_: None)
+            call.key_id, call.deadline = key_id, math.inf
+            copying.begin(call, copy, lambda error: ended.append((key_id, error)), has_run=False)
+
+        try:
+            for _ in range(1000):
+                begin("stalls", free.wait)
+            begin("stalls", free.wait)
+            assert [(key_id, "1000 requests of the API key stalls wait" in str(error)) for key_id, error in ended] == [("stalls", True)]
+            begin("other", int)
+            _run_until(loop, lambda: len(ended) == 2)
+            assert ended[1:] == [("other", None)]
+        finally:
+            free.set()
+        _run_until(loop, lambda: len(ended) == 1002)
+        assert ([error for _, error in ended[1:]], engine.watched) == ([None] * 1001, set())
 
 
 _TENSOR = {"name": "input", "shape": [2, 3], "datatype": "FP32"}
