@@ -10,7 +10,7 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -27,9 +27,9 @@ from serving.dataplane.tally import Tally
 logger = logging.getLogger(__name__)
 
 FLUSH_S = 0.05
-_PIECE_VALUES = 2**18
-"""A segment ends with the batch that reaches this, so at a megabyte or two: a client library copies what the socket does not take
-at once over and over, and holds the interpreter meanwhile."""
+_PIECE_BYTES = 2**20
+"""A segment ends with the batch that reaches this: a client library copies what the socket does not take at once over and over,
+and holds the interpreter meanwhile."""
 _BEHIND_S = 0.2
 """What Postgres has not taken of a flush by then is spooled: waiting in memory it would grow without end."""
 _DRAINED_AT_ONCE, _DRAINING_S = 20, 0.2
@@ -83,7 +83,8 @@ class PredictionLog:
 
     def waiting(self) -> tuple[int, int | None]:
         """Give how many batches are neither in Postgres nor in the spool, and when the oldest came, in microseconds since 1970."""
-        entries = [*self._writing, *self._entries.copy()]
+        coming = self._entries.copy()  # first: what goes over to what is being written meanwhile is then counted twice, and not missed
+        entries = [*self._writing, *coming]
         return len(entries), entries[0][1].calls[0][2] if entries else None
 
     def stop(self) -> None:
@@ -108,16 +109,25 @@ class PredictionLog:
                 logger.exception("Writing the prediction log failed.")
 
     def _flush(self) -> None:
-        entries = [self._entries.popleft() for _ in range(len(self._entries))]
-        if not entries:
-            return
-        self._writing = entries
+        left = len(self._entries)
         until = time.monotonic() + _BEHIND_S
         try:
-            for piece in _pieces(entries):
-                self._flush_piece(piece, behind=time.monotonic() > until)
+            while left:
+                left -= self._take_piece(left)
+                self._flush_piece(self._writing, behind=time.monotonic() > until)
         finally:
             self._writing = []
+
+    def _take_piece(self, most: int) -> int:
+        """Begin to write the oldest entries, ``most`` of them unless fewer make a segment that is large enough; gives how many. The others wait."""
+        piece: list[Entry] = []
+        self._writing = piece
+        size = 0
+        while len(piece) < most and size < _PIECE_BYTES:
+            piece.append(self._entries[0])
+            self._entries.popleft()
+            size += _size_of(piece[-1][1])
+        return len(piece)
 
     def _flush_piece(self, entries: list[Entry], *, behind: bool) -> None:
         segments: list[Segment] = []
@@ -139,7 +149,7 @@ class PredictionLog:
         for key, predictions in counts.items():
             self._tally.begin(key, predictions, ids.get(key, _NONE))
         try:
-            safe = safe and (self._keep(segments) if behind else self._write(segments))
+            safe = safe and self._make_safe(segments, behind=behind)
         except Exception:  # whatever it is, the loss is counted, and who waits is told
             logger.exception("%d log segments are lost.", len(segments))
             safe = False
@@ -149,23 +159,30 @@ class PredictionLog:
             if on_written is not None:
                 on_written(safe)
 
+    def _make_safe(self, segments: list[Segment], *, behind: bool) -> bool:
+        """Insert, or spool when Postgres is away; spool, or insert, when it is ``behind``. False when neither can be done."""
+        ways = (self._keep, self._write) if behind else (self._write, self._keep)
+        safe = any(way(segments) for way in ways)
+        if not safe:
+            logger.error("%d log segments are lost.", len(segments))
+        return safe
+
     def _write(self, segments: list[Segment]) -> bool:
-        """Insert, or spool when Postgres is away; False when neither can be done."""
         try:
             self._link.run(lambda connection: _insert(connection, segments))
         except Away as error:
-            logger.debug("Postgres is away, spooling: %s", error)
+            logger.debug("Postgres is away: %s", error)
         except psycopg.Error:
-            logger.exception("Postgres refuses log segments; they are spooled.")
+            logger.exception("Postgres refuses log segments.")
         else:
             return True
-        return self._keep(segments)
+        return False
 
     def _keep(self, segments: list[Segment]) -> bool:
         try:
             self._spool.keep(segments)
         except OSError:
-            logger.exception("The spool cannot be written: %d log segments are lost.", len(segments))
+            logger.exception("The spool cannot be written.")
             return False
         self.spooled_segments += len(segments)
         return True
@@ -246,19 +263,14 @@ def _answered(entries: list[Entry]) -> dict[tuple[str, str], int]:
     return counts
 
 
-def _pieces(entries: list[Entry]) -> Iterator[list[Entry]]:
-    """Part the entries, in their order, into pieces of which none makes a large segment, but for a batch that does so alone."""
-    piece: list[Entry] = []
-    values = 0
-    for entry in entries:
-        piece.append(entry)
-        batch = entry[1]
-        values += sum(array.size for array in batch.given.values()) + sum(array.size for array in batch.outputs)
-        if values >= _PIECE_VALUES:
-            yield piece
-            piece, values = [], 0
-    if piece:
-        yield piece
+def _size_of(batch: Batch) -> int:
+    """Give about how many bytes a batch has in a segment."""
+    size = 0
+    for array in (*batch.given.values(), *batch.outputs):
+        size += array.nbytes
+        if array.dtype.hasobject:
+            size += sum(len(value) for value in array.flat if isinstance(value, str))
+    return size
 
 
 def _by_slot(entries: list[Entry]) -> list[tuple[Slot, list[Entry]]]:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import gc
 import os
 import resource
+import shutil
 import signal
 import socket
 import subprocess
@@ -14,8 +16,10 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 from uuid import UUID
 
 import httpx
@@ -292,11 +296,24 @@ def test_a_spooled_segment_that_compaction_has_replaced_is_not_inserted_again(tm
     assert log.run("SELECT id FROM serving_predictionsegment") == [(new,)]
 
 
-def test_much_at_once_makes_small_segments_and_waits_on_disk_for_a_slow_postgres(tmp_path: Path, log: Log) -> None:
-    build = loaded(tmp_path, models.regressor(tmp_path))
+@dataclass
+class _Behind:
+    """A log whose first segment of many waits for a Postgres that takes it once ``slow`` rolls back, and is too late for the others then."""
+
+    log: PredictionLog
+    slow: psycopg.Connection[Any]
+    spool: Path
+
+    def spooled(self) -> int:
+        return len(list(self.spool.glob("*.segment")))
+
+
+@contextlib.contextmanager
+def _behind(folder: Path, log: Log) -> Iterator[_Behind]:
+    build = loaded(folder, models.regressor(folder))
     rows = np.zeros((20_000, 3), np.float32)
     answered = Batch({"input": rows}, [np.zeros((20_000, 1), np.float32)], None, [(uuid7().bytes, 20_000, 1_000_000, 10, None, None)])
-    with bare_engine(tmp_path, log.url) as (engine, _), psycopg.connect(log.url) as slow:
+    with bare_engine(folder, log.url) as (engine, _), psycopg.connect(log.url) as slow:
         (slot,) = adopt(engine, [build], endpoint("sum", build[0])).endpoints["sum"].slots
         slow.execute("LOCK TABLE serving_predictionsegment IN EXCLUSIVE MODE")
         for _ in range(20):
@@ -306,17 +323,72 @@ def test_much_at_once_makes_small_segments_and_waits_on_disk_for_a_slow_postgres
             lambda: log.run("SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE '%%INTO serving_predictionsegment%%'"), "a writer"
         )
         time.sleep(0.3)
-        before = len(list((tmp_path / "spool").glob("*.segment")))
-        with (tmp_path / "spool" / "lock").open("w") as lock:  # none is drained meanwhile
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            slow.rollback()
-            wait_for(lambda: not engine.log.waiting()[0], "the flush")
-            spooled = len(list((tmp_path / "spool").glob("*.segment")))
-        wait_for(lambda: not list((tmp_path / "spool").glob("*.segment")), "an empty spool")
+        yield _Behind(engine.log, slow, folder / "spool")
         engine.log.stop()
+
+
+def test_much_at_once_makes_small_segments_and_waits_on_disk_for_a_slow_postgres(tmp_path: Path, log: Log) -> None:
+    with _behind(tmp_path, log) as behind:
+        before = behind.spooled()
+        with (behind.spool / "lock").open("w") as lock:  # none is drained meanwhile
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            behind.slow.rollback()
+            wait_for(lambda: not behind.log.waiting()[0], "the flush")
+            spooled = behind.spooled()
+        wait_for(lambda: not behind.spooled(), "an empty spool")
     segments = [count for (count,) in log.run("SELECT rows FROM serving_predictionsegment")]
     assert (before, spooled, sum(segments)) == (0, len(segments) - 1, 400_000)
     assert max(segments) <= 80_000
+
+
+def test_what_the_spool_cannot_take_either_waits_for_a_slow_postgres_and_is_let_go_piece_by_piece(tmp_path: Path, log: Log) -> None:
+    with _behind(tmp_path, log) as behind:
+        shutil.rmtree(behind.spool)
+        log.run("CREATE FUNCTION slow() RETURNS trigger AS 'BEGIN PERFORM pg_sleep(0.15); RETURN NEW; END' LANGUAGE plpgsql")
+        behind.slow.execute("CREATE TRIGGER slow BEFORE INSERT ON serving_predictionsegment FOR EACH ROW EXECUTE FUNCTION slow()")
+        behind.slow.commit()
+        found = []
+        try:
+            while waiting := behind.log.waiting()[0]:
+                found.append(waiting)
+                time.sleep(0.01)
+        finally:
+            log.run("DROP FUNCTION slow CASCADE")
+        assert behind.log.lost == {}
+    assert set(found) >= {16, 12, 8, 4}
+    assert log.run("SELECT sum(rows) FROM serving_predictionsegment") == [(400_000,)]
+
+
+def test_texts_count_by_their_length_for_how_large_a_segment_is(tmp_path: Path, log: Log) -> None:
+    build = loaded(tmp_path, models.classifier(tmp_path))
+    texts = np.array([["x" * 1000]] * 1000, dtype=object)
+    outputs = [np.array(["no"] * 1000, dtype=object), np.zeros((1000, 2), np.float32), texts]
+    answered = Batch({"age": np.zeros((1000, 1), np.float32), "plan": texts}, outputs, None, [(uuid7().bytes, 1000, 1_000_000, 10, None, None)])
+    with bare_engine(tmp_path, log.url) as (engine, _):
+        (slot,) = adopt(engine, [build], endpoint("churn", build[0])).endpoints["churn"].slots
+        for _ in range(3):
+            engine.log.append(slot, answered)
+        engine.log.start()
+        wait_for(lambda: not engine.log.waiting()[0], "the flush")
+        engine.log.stop()
+    wait_for(lambda: log.run("SELECT rows FROM serving_predictionsegment") == [(1000,)] * 3, "three segments")
+
+
+def test_who_cannot_be_told_that_it_is_written_costs_nothing_of_the_log(tmp_path: Path, log: Log) -> None:
+    def cannot(safe: bool) -> None:
+        raise RuntimeError("Event loop is closed")
+
+    build = loaded(tmp_path, models.regressor(tmp_path))
+    rows = np.zeros((100_000, 3), np.float32)
+    answered = Batch({"input": rows}, [np.zeros((100_000, 1), np.float32)], None, [(uuid7().bytes, 100_000, 1_000_000, 10, None, None)])
+    with bare_engine(tmp_path, log.url) as (engine, _):
+        (slot,) = adopt(engine, [build], endpoint("sum", build[0])).endpoints["sum"].slots
+        for on_written in (cannot, None, None):
+            engine.log.append(slot, answered, on_written)
+        engine.log.start()
+        wait_for(lambda: not engine.log.waiting()[0], "the flush")
+        engine.log.stop()
+    assert log.run("SELECT sum(rows) FROM serving_predictionsegment") == [(300_000,)]
 
 
 def test_a_spool_collects_what_a_killed_process_left_half_written(tmp_path: Path) -> None:
