@@ -51,6 +51,7 @@ class BuildStore:
             each.mkdir(parents=True, exist_ok=True)
         self._turn = folder / "loading.lock"
         self._preparing: subprocess.Popen[bytes] | None = None
+        self._is_ending = False
 
     def load(self, entry: BuildEntry) -> OnnxBuild:
         """Load and warm a build; raises LoadFailed, also for one that has killed processes before."""
@@ -97,7 +98,7 @@ class BuildStore:
         command: list[str | Path] = [sys.executable, "-m", "serving.runtimes.prepare", file, partial]
         with subprocess.Popen(command, cwd=ROOT) as self._preparing:
             try:
-                code = self._preparing.wait(_PREPARED_WITHIN_S)
+                code = self._preparing.wait(0 if self._is_ending else _PREPARED_WITHIN_S)
             finally:
                 self._preparing.kill()
         if code:
@@ -126,6 +127,7 @@ class BuildStore:
             partial.rename(self._facts / digest)
         except OSError as error:
             logger.warning("What was measured of the build %s cannot be kept: %s", digest[:12], error)
+            partial.unlink(missing_ok=True)
 
     @contextlib.contextmanager
     def _in_turn(self, size_bytes: int) -> Iterator[None]:
@@ -172,6 +174,7 @@ class BuildStore:
 
     def end_loading(self) -> None:
         """End what prepares a build, and take this process's markers away: it ends because it was asked to, not because of a build."""
+        self._is_ending = True
         if self._preparing is not None:
             self._preparing.kill()
         for marker in self._markers.glob(f"*.{os.getpid()}"):
@@ -219,12 +222,13 @@ def _keep_copy(path: Path, copy: Path) -> None:
     except FileExistsError:
         pass
     except OSError:
+        partial = copy.with_suffix(f".{os.getpid()}")
         try:
-            partial = copy.with_suffix(f".{os.getpid()}")
             shutil.copyfile(path, partial)
             partial.rename(copy)
         except OSError as error:
             logger.warning("No copy of the build %s can be kept: %s", copy.name[:12], error)
+            partial.unlink(missing_ok=True)
 
 
 def _is_running(pid: int) -> bool:

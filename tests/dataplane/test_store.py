@@ -8,6 +8,7 @@ import resource
 import shutil
 import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -150,6 +151,25 @@ def test_preparing_ends_with_the_process(tmp_path: Path) -> None:
 
     wait_for(ended, "the build to be loaded as it is")
     assert _prepared(tmp_path) == []
+
+
+def test_a_process_that_ends_begins_to_prepare_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    monkeypatch.setattr(store, "_PREPARED_WITHIN_S", 3)
+    entry = models.forest(tmp_path / "artifacts", version=9, megabytes=9)
+    builds = BuildStore(tmp_path, tmp_path / "artifacts")
+    _hang(tmp_path, entry)
+    builds.end_loading()
+    assert _answers(builds, entry) == [9, 0]
+    assert "timed out after 0 seconds" in caplog.text
+
+
+def test_a_copy_that_finds_no_room_leaves_nothing(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    entry = models.large(tmp_path / "artifacts", megabytes=1)
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as elsewhere:  # a file system of its own: there a copy is no link
+        with _largest_file(2**19):
+            BuildStore(Path(elsewhere), tmp_path / "artifacts").load(entry)
+        assert list((Path(elsewhere) / "builds").iterdir()) == []
+    assert "No copy of the build" in caplog.text
 
 
 def test_only_trees_are_prepared_and_large_ones_by_a_process_of_their_own(tmp_path: Path) -> None:
