@@ -84,8 +84,7 @@ def _finding(endpoint: str, cause: str, prefix: str, judged: list[Judged], rule:
         keys = [key for key in one.drifted(rule.windows_in_a_row, rule.muted_features) if key.startswith(prefix)]
         if keys:
             findings.append(_of_version(endpoint, cause, one, keys, rule))
-    worst = max(findings, key=lambda finding: (finding.severity == "severe", len(finding.items)), default=None)
-    return worst and incidents.of_all(worst, findings)
+    return incidents.worst_of(findings)
 
 
 def _of_version(endpoint: str, cause: str, one: Judged, keys: list[str], rule: Rule) -> Finding:

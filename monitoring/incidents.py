@@ -31,9 +31,10 @@ class Finding:
     versions: tuple[tuple[str, int], ...] = ()
 
 
-def of_all(worst: Finding, findings: Sequence[Finding]) -> Finding:
-    """Give the finding of the worst version with all versions of ``findings``."""
-    return replace(worst, versions=tuple(sorted({(finding.model, finding.version) for finding in findings})))
+def worst_of(findings: Sequence[Finding]) -> Finding | None:
+    """Give the finding of the worst version, with all versions of ``findings``; None if there is none."""
+    worst = max(findings, key=lambda finding: (finding.severity == Alert.Severity.SEVERE, len(finding.items)), default=None)
+    return worst and replace(worst, versions=tuple(sorted({(finding.model, finding.version) for finding in findings})))
 
 
 def report(endpoint: str, finding: Finding) -> Alert | None:

@@ -165,9 +165,9 @@ def _judge(endpoint: str, rule: Rule) -> None:
         found = mature_windows(endpoint, level, at - LENGTH[level] * RECENT[level], rule)
         lines = [_line(endpoint, key, level, windows, rule) for key, windows in found.items() if len(windows) >= rule.windows_in_a_row]
         if lines:
-            findings = [finding for line in lines if (finding := _finding(line))]
-            if findings:
-                incidents.report(endpoint, incidents.of_all(findings[0], findings))
+            worst = incidents.worst_of([finding for line in lines if (finding := _finding(line))])
+            if worst is not None:
+                incidents.report(endpoint, worst)
             elif not any(line.is_worse(window) for line in lines for window in line.windows[-_CALM:]):
                 incidents.calm(endpoint, Alert.Cause.PERFORMANCE, at)
             return

@@ -20,7 +20,7 @@ from monitoring.join_outcomes import join_parked, label_in, number_in
 from monitoring.measure_performance import measure_performance, measure_waiting
 from monitoring.models import Alert, Level, Outcome, OutcomeBatch, PerformanceWindow
 from monitoring.outcomes import Accepted, OutcomeIn, outcomes_of_csv, send_outcomes
-from tests.monitoring.world import ENDPOINT, answers, log, people, register, window
+from tests.monitoring.world import ENDPOINT, MODEL, VERSION, answers, log, people, register, window
 
 SENDER = Actor(kind="key", id="key:1", name="billing", rights={"*": frozenset({Right.OUTCOMES_SEND})})
 
@@ -218,10 +218,10 @@ def test_reads_numbers_also_from_text() -> None:
     assert [number_in(value) for value in (1, "2.5", True, "x", "inf", 1e301)] == [1.0, 2.5, None, None, None, None]
 
 
-def _history(backs: range, right: float, n: int = 400) -> None:
+def _history(backs: range, right: float, n: int = 400, **more: Any) -> None:
     random = np.random.default_rng(3)
     for back in backs:
-        ids, labels = _predict(n, back=back, seed=back)
+        ids, labels = _predict(n, back=back, seed=back, **more)
         _send(ids, [int(label) if random.uniform() < right else 1 - int(label) for label in labels])
 
 
@@ -238,6 +238,17 @@ def test_a_clear_fall_below_the_registered_accuracy_opens_an_alert_and_recovery_
     _history(range(1, 4), right=0.9)
     evaluate_now(actor=operator, endpoint=ENDPOINT)
     assert Alert.objects.get(cause="performance").state == "resolved"
+
+
+def test_an_alert_of_two_versions_says_what_the_worse_is_like(operator: Actor) -> None:
+    for number, backs, right in ((VERSION, range(1, 4), 0.825), (VERSION + 1, range(1, 3), 0.5)):
+        register(number, metrics={"accuracy": 0.9})
+        _history(backs, right=right, n=3000, version=number)
+    evaluate_now(actor=operator, endpoint=ENDPOINT)
+    alert = Alert.objects.get(cause="performance")
+    assert (alert.severity, alert.version) == ("severe", VERSION + 1)
+    assert alert.title.startswith(f"Accuracy of v{VERSION + 1} is ")
+    assert alert.detail["versions"] == [[MODEL, VERSION], [MODEL, VERSION + 1]]
 
 
 def test_immature_windows_never_alarm(operator: Actor) -> None:
