@@ -17,26 +17,26 @@ _LITTLE_ENDIAN = {datatype: np.dtype(kind).newbyteorder("<") for datatype, kind 
 
 def from_bytes(data: memoryview, datatype: str, shape: Sequence[int], where: str) -> Array:
     """Read ``data`` as a tensor; raises BadRequest when the bytes are not exactly the shape's."""
-    count = math.prod(shape)
-    if datatype == "BYTES":
-        return _texts(data, count, where).reshape(shape)
-    kind = _LITTLE_ENDIAN[datatype]
-    if len(data) != count * kind.itemsize:
-        raise _wrong_size(len(data), datatype, shape, where)
-    if datatype == "BOOL":
-        return np.frombuffer(data, np.uint8).astype(np.bool_).reshape(shape)
-    array = np.frombuffer(data, kind).reshape(shape)
+    try:
+        array = _flat(data, datatype, shape, where).reshape(shape)
+    except ValueError:  # one size is 0, and the others together are more than any array may have
+        raise BadRequest(f"{where}: no tensor can have the shape {list(shape)}.") from None
     return array if array.flags.aligned else array.copy()
+
+
+def _flat(data: memoryview, datatype: str, shape: Sequence[int], where: str) -> Array:
+    if datatype == "BYTES":
+        return _texts(data, math.prod(shape), where)
+    require_size(len(data), datatype, shape, where)
+    if datatype == "BOOL":
+        return np.frombuffer(data, np.uint8).astype(np.bool_)
+    return np.frombuffer(data, _LITTLE_ENDIAN[datatype])
 
 
 def require_size(size: int, datatype: str, shape: Sequence[int], where: str) -> None:
     """Return if a tensor may be ``size`` bytes, else raise BadRequest: strings have any length."""
-    if datatype != "BYTES" and size != math.prod(shape) * _LITTLE_ENDIAN[datatype].itemsize:
-        raise _wrong_size(size, datatype, shape, where)
-
-
-def _wrong_size(size: int, datatype: str, shape: Sequence[int], where: str) -> BadRequest:
-    return BadRequest(f"{where}: {datatype} of the shape {list(shape)} is {math.prod(shape) * _LITTLE_ENDIAN[datatype].itemsize} bytes, got {size}.")
+    if datatype != "BYTES" and size != (needed := math.prod(shape) * _LITTLE_ENDIAN[datatype].itemsize):
+        raise BadRequest(f"{where}: {datatype} of the shape {list(shape)} is {needed} bytes, got {size}.")
 
 
 def _texts(data: memoryview, count: int, where: str) -> Array:

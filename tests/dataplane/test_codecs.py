@@ -53,6 +53,14 @@ def test_any_bytes_are_read_or_refused(data: bytes, datatype: str, shape: list[i
             assert read().shape == tuple(shape)
 
 
+@pytest.mark.parametrize("datatype", ["FP32", "BOOL", "BYTES"])
+def test_a_shape_that_no_array_can_have_is_refused(datatype: str) -> None:
+    shape = [1, 0, 2**62, 8]
+    for read in (lambda: binary.from_bytes(memoryview(b""), datatype, shape, "x"), lambda: tensors.from_json(b"[]", datatype, shape, "x")):
+        with pytest.raises(BadRequest, match=r"^x: "):
+            read()
+
+
 @given(st.binary(max_size=5000), st.sampled_from([b"gzip", b"deflate"]))
 def test_compression_survives(data: bytes, encoding: bytes) -> None:
     packed, name = bodies.pack(data, b"br;q=1, " + encoding)

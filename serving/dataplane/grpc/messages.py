@@ -181,7 +181,7 @@ def _typed(contents: Any, head: InputTensor, where: str) -> Array:
         values = [_text(value, index, where) for index, value in enumerate(values)]
     try:
         return np.array(values, dtype=NUMPY_OF[datatype]).reshape(shape)
-    except OverflowError as error:
+    except (OverflowError, ValueError) as error:
         raise BadRequest(f"{where}: a value does not fit {datatype}: {error}.") from None
 
 
