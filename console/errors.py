@@ -1,4 +1,4 @@
-"""The pages for what went wrong: 400 to 429 say why and what to do, 500 has an id, 503 needs no database."""
+"""The pages for what went wrong: 400 to 429 and 507 say why and what to do, 500 has an id, 503 needs no database."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from django.template.loader import render_to_string
 from access.models import Person, Role
 from access.requests import request_id_of
 from access.rights import Right, lowest_role_with
-from core.errors import SignalboxError
+from core.errors import DISK_FULL, SignalboxError, StorageFull, is_of_a_full_disk
 
 logger = logging.getLogger(__name__)
 
@@ -26,6 +26,7 @@ _TITLES = {
     422: "Nothing was changed",
     429: "Too many requests",
     503: "Signalbox is not ready",
+    507: "The disk is full",
 }
 
 
@@ -68,7 +69,11 @@ def csrf_failure(request: HttpRequest, reason: str = "") -> HttpResponse:
 
 
 def server_error(request: HttpRequest) -> HttpResponse:
-    """Answer 500 with an id that is in the log too."""
+    """Answer 500 with an id that is in the log too; 507 where a form's files, which Django writes before it asks a page, found no room."""
+    error = sys.exc_info()[1]
+    if is_of_a_full_disk(error):
+        logger.error("The disk is full at %s %s: %s", request.method, request.path, error)
+        return _bare(StorageFull.status, DISK_FULL)
     identifier = request_id_of(request)
     logger.error("Error %s at %s %s", identifier, request.method, request.path, exc_info=sys.exc_info())
     return _bare(500, "Signalbox made a mistake. The log has it under this id; give it to whoever runs Signalbox.", identifier=identifier)

@@ -2,11 +2,12 @@
 
 Without it Django would write the files of a form to disk first, when it looks for the form's token: it does that
 before a page or a view of the REST API is asked. Its check of the token stays what it is and comes after.
-The REST API refuses strangers and keys by itself, without reading.
+The REST API refuses strangers and keys by itself, without reading. And what was only half written goes with the request.
 """
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 
 from django.conf import settings
@@ -36,10 +37,26 @@ class RefuseUploads:
         self.get_response = get_response
 
     def __call__(self, request: HttpRequest) -> HttpResponseBase:
-        is_upload = _length(request) > SMALL_BYTES and request.content_type == "multipart/form-data"
-        if not is_upload and _length(request) <= _limit():
-            return self.get_response(request)
-        return _of_the_api(request, self.get_response) if request.path.startswith("/api/") else _of_a_page(request, self.get_response)
+        is_form = request.content_type == "multipart/form-data"
+        answer = _answer_and_let_go(self.get_response) if is_form else self.get_response
+        if _length(request) <= (SMALL_BYTES if is_form else _limit()):
+            return answer(request)
+        return _of_the_api(request, answer) if request.path.startswith("/api/") else _of_a_page(request, answer)
+
+
+def _answer_and_let_go(get_response: Callable[[HttpRequest], HttpResponseBase]) -> Callable[[HttpRequest], HttpResponseBase]:
+    """Answer, and leave no file that was only half written: Django closes the others, and this one not before the garbage is collected."""
+
+    def answer(request: HttpRequest) -> HttpResponseBase:
+        try:
+            return get_response(request)
+        finally:
+            for handler in request.upload_handlers:
+                if (file := getattr(handler, "file", None)) is not None:
+                    with contextlib.suppress(OSError):  # the disk is still full; the file goes all the same
+                        file.close()
+
+    return answer
 
 
 @page

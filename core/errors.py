@@ -16,7 +16,11 @@ Each app derives its own from these in its ``errors.py``. A caller's mistake is 
 
 from __future__ import annotations
 
+import errno
 from typing import Any, ClassVar
+
+DISK_FULL = "The disk of the server is full. Nothing was kept; an admin must free space under the data folder."
+_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 
 class SignalboxError(Exception):
@@ -82,3 +86,8 @@ class Unavailable(SignalboxError):
 class StorageFull(SignalboxError):
     code = "storage_full"
     status = 507
+
+
+def is_of_a_full_disk(error: object) -> bool:
+    """Tell whether the operating system says that there is no room for a file."""
+    return isinstance(error, OSError) and error.errno in _FULL

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import io
 import os
@@ -15,10 +14,9 @@ from typing import IO, BinaryIO, Protocol
 
 from core.digests import artifact_path
 from core.environment import environment
-from core.errors import NotFound, StorageFull, TooLarge
+from core.errors import NotFound, StorageFull, TooLarge, is_of_a_full_disk
 
 _CHUNK_BYTES = 2**20
-_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
 class Readable(Protocol):
@@ -117,6 +115,6 @@ def _full_disk_named() -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno not in _FULL:
+        if not is_of_a_full_disk(error):
             raise
         raise StorageFull("The disk of the artifact store is full. Nothing was kept; an admin must free space under the data folder.") from error

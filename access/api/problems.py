@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import logging
 from http import HTTPStatus
 from typing import Any
@@ -17,7 +16,7 @@ from rest_framework.views import set_rollback
 
 from access.requests import request_id_of
 from core import request_ids
-from core.errors import Forbidden, Invalid, NotFound, NotSignedIn, SignalboxError, StorageFull, Unavailable
+from core.errors import DISK_FULL, Forbidden, Invalid, NotFound, NotSignedIn, SignalboxError, StorageFull, Unavailable, is_of_a_full_disk
 
 logger = logging.getLogger(__name__)
 CONTENT_TYPE = "application/problem+json"
@@ -65,8 +64,8 @@ def _renamed(error: Exception) -> SignalboxError | None:
         case OperationalError() | InterfaceError():
             logger.warning("The database is away: %s", error)
             renamed = Unavailable("The database is away. Nothing was changed; try again in a moment.")
-        case OSError(errno=errno.ENOSPC | errno.EDQUOT | errno.EFBIG):
-            renamed = StorageFull("The disk of the server is full. Nothing was kept; an admin must free space under the data folder.")
+        case _ if is_of_a_full_disk(error):
+            renamed = StorageFull(DISK_FULL)
         case _:
             renamed = None
     return renamed

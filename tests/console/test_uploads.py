@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import resource
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -123,3 +126,26 @@ def test_a_page_of_another_site_makes_nobody_read_an_upload(client_of: ClientOf,
     for path in (REGISTER, "/api/v1/models/churn/versions/"):
         assert client.post(path, form(), headers={"Origin": "https://evil.example"}).status_code == 403
     assert (unread, Version.objects.count()) == ([], 0)
+
+
+@pytest.fixture
+def full_disk() -> Iterator[None]:
+    """No file of this process takes more than 10 kB."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, before[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+@pytest.mark.parametrize("enforced", [True, False])
+@pytest.mark.parametrize("path", [REGISTER, "/api/v1/models/churn/versions/"])
+def test_an_upload_that_finds_no_room_is_told_so_and_leaves_nothing(client_of: ClientOf, full_disk: None, path: str, enforced: bool) -> None:
+    """``enforced``: Django reads the form when it looks for its token; else the page or the view does."""
+    client = client_of("scientist")
+    client.handler.enforce_csrf_checks, client.raise_request_exception = enforced, False
+    client.cookies["csrftoken"] = token = "t" * 32
+    answer = client.post(path, form(path), headers={"X-CSRFToken": token})
+    assert (answer.status_code, "The disk of the server is full. Nothing was kept" in answer.content.decode()) == (507, True)
+    assert (Version.objects.count(), Model.objects.count()) == (0, 0)
+    assert list(Path(settings.FILE_UPLOAD_TEMP_DIR).iterdir()) == []
+    assert client.get("/models/").status_code == 200
