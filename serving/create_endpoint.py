@@ -17,6 +17,8 @@ from serving.models import Endpoint, Slot
 from serving.policies import checked_cache, checked_limits, checked_log_policy, checked_log_share, checked_validation
 
 SLOTS = ("blue", "green")
+RESERVED_NAMES = frozenset({"new", "stats"})
+"""Taken in an address: ``/endpoints/new/`` makes one, ``GET /v2/models/stats`` tells of all."""
 _NAME = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,98}[a-z0-9])?")
 
 
@@ -33,7 +35,7 @@ def create_endpoint(
     cache: Mapping[str, Any] | None = None,
     tags: Mapping[str, str] | None = None,
 ) -> Endpoint:
-    """Create the endpoint; Invalid for a name that cannot stand in an address, Conflict if the name is taken or its log is still being sealed."""
+    """Create the endpoint; Invalid for a name that an address cannot have or has already, Conflict if it is taken or its log is still being sealed."""
     require(actor, Right.ENDPOINT_CREATE)
     endpoint = Endpoint(
         name=_checked_name(name),
@@ -60,6 +62,8 @@ def create_endpoint(
 def _checked_name(name: str) -> str:
     if not _NAME.fullmatch(name):
         raise Invalid(f"The name {name!r} cannot stand in an address: use 1 to 100 lower-case letters, digits and dashes, as in churn-scorer.", field="name")
+    if name in RESERVED_NAMES:
+        raise Invalid(f"The name {name!r} is an address of its own. Choose another name.", field="name")
     return name
 
 

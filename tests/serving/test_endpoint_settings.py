@@ -36,6 +36,16 @@ def test_refuses_a_name_that_cannot_stand_in_an_address(operator, name):
     assert Endpoint.objects.count() == 0
 
 
+@pytest.mark.parametrize("name", ["new", "stats"])
+def test_refuses_a_name_whose_address_is_something_else(client_of, name):
+    client = client_of("operator")
+    page = client.post("/endpoints/new/", {"name": name})
+    assert (page.status_code, "is an address of its own" in page.content.decode()) == (400, True)
+    answer = client.post("/api/v1/endpoints/", {"name": name}, content_type="application/json")
+    assert (answer.status_code, answer.json()["field"]) == (400, "name")
+    assert Endpoint.objects.count() == 0
+
+
 def test_refuses_a_taken_name(endpoint, operator):
     with pytest.raises(Conflict, match="There is an endpoint churn-scorer already"):
         create_endpoint(actor=operator, name="churn-scorer")
