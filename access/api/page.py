@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from django.conf import settings
 from django.contrib.auth.decorators import login_required
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
@@ -12,4 +13,5 @@ from django.views.decorators.http import require_safe
 @login_required
 def page(request: HttpRequest) -> HttpResponse:
     """Swagger UI; its requests carry the session of whoever looks at it, or a key that is put in."""
-    return render(request, "api/page.html")
+    here = settings.ENVIRONMENT
+    return render(request, "api/page.html", {"grpc_address": here.grpc_address if here.grpc_port else ""})

@@ -12,6 +12,7 @@ from django.contrib.staticfiles import finders
 from django.core.management import call_command
 
 from access.keys import create_key
+from core.environment import environment
 from tests.access.addresses import every_address
 
 
@@ -65,6 +66,15 @@ def test_tells_the_forms_of_the_document_apart(client_of):
     assert (written["Content-Type"], other.status_code) == ("application/vnd.oai.openapi", 200)
     assert yaml.safe_load(written.content) == other.json()
     assert "Accept" in written["Vary"]
+
+
+def test_the_page_tells_where_predictions_are_answered(client_of):
+    page = client_of("viewer").get("/api/").content.decode()
+    here = environment()
+    assert f"at <code>{here.predict_url}</code>" in page
+    for form in ("predict", "infer", "invocations"):
+        assert f"<code>POST /v2/models/{{endpoint}}/{form}</code>" in page
+    assert f"<code>inference.GRPCInferenceService</code> at <code>{here.grpc_address}</code>" in page
 
 
 def test_shows_the_document_on_a_page_that_a_strict_policy_lets_run(client_of):

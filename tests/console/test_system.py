@@ -85,6 +85,7 @@ def test_what_should_run_and_does_not_answer_is_red_and_says_where_to_look(clien
     assert rows["workers"] == '<span class="pill bad">does not answer</span><small class="trouble">see <code>var/log/workers.log</code></small>'
     assert [name for name, state in rows.items() if "bad" not in state] == ["up", "redis", "console"]
     assert '<span class="pill bad">2 not as they should be</span>' in page
+    assert 'data-copy="signalbox restart"' in page
 
 
 def test_processes_cost_no_query(client_of: ClientOf, kept: dict[str, int | None]) -> None:
