@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import os
+import pty
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import click
+import pytest
 from click.testing import CliRunner
 
 from config.cli.main import COMMANDS, signalbox
@@ -37,6 +43,20 @@ def test_every_option_says_what_it_is_and_every_answer_comes_as_json_too() -> No
         without_json += [path] if "--json" not in {name for option in options for name in option.opts} else []
     assert silent == []
     assert without_json == ["up"]
+
+
+@pytest.mark.parametrize(("environ", "colours"), [({}, True), ({"NO_COLOR": "1"}, False)])
+def test_a_terminal_gets_colours_unless_it_wants_none(tmp_path: Path, environ: dict[str, str], colours: bool) -> None:
+    ours, terminal = pty.openpty()
+    try:
+        command = [sys.executable, "-m", "config.cli.main", "models", "--url", "http://127.0.0.1:1"]
+        kept = {name: value for name, value in os.environ.items() if name != "NO_COLOR"}
+        ended = subprocess.run(command, cwd=ROOT, env={**kept, **environ, "SIGNALBOX_VAR_DIR": str(tmp_path)}, stderr=terminal, check=False)
+        said = os.read(ours, 10_000)
+    finally:
+        os.close(ours)
+        os.close(terminal)
+    assert (ended.returncode, b"does not answer" in said, b"\x1b[31m" in said) == (1, True, colours)
 
 
 def every_command(group: click.Group, path: str) -> Iterator[tuple[str, click.Command]]:

@@ -19,13 +19,13 @@ from tests.conftest import ClientOf
 PAGES = ("", "pulse/", "side/", "traffic/", "ledger/", "settings/", "predictions/", "try/", "promote/", "roll-back/", "deploy/")
 
 
-def traffic(slot: str, version: int, requests: int = 100) -> None:
+def traffic(slot: str, version: int, requests: int = 100, **more: int) -> None:
     """Write one window of the last minute: every request took about 4 ms."""
     latency = [0] * BUCKETS
     latency[bucket_of(4000)] = requests
     start = now().replace(microsecond=0) - timedelta(seconds=20)
     start -= timedelta(seconds=start.second % 10)
-    values = {"requests": requests, "rows": requests, "latency": latency, "process": "00000000-0000-0000-0000-000000000001"}
+    values = {"requests": requests, "rows": requests, "latency": latency, "process": "00000000-0000-0000-0000-000000000001", **more}
     TrafficWindow.objects.create(level=10, start_at=start, endpoint="churn-scorer", slot=slot, version=version, **values)
 
 
@@ -46,6 +46,15 @@ def test_shows_both_slots_with_their_numbers_and_shares(client_of: ClientOf, end
     assert 'name="weight_blue" value="100"' in body
     assert 'name="weight_green" value="0"' in body
     assert 'name="revision" value="3"' in body
+
+
+@pytest.mark.parametrize("page", ["", "pulse/"])
+def test_the_share_of_cache_hits_is_shown_where_there_is_a_cache(client_of: ClientOf, endpoint: Endpoint, page: str) -> None:
+    traffic("blue", 12, requests=80, cache_hits=20)
+    client, path = client_of("viewer"), f"/endpoints/churn-scorer/{page}"
+    assert "Cache hits" not in client.get(path).content.decode()
+    Endpoint.objects.update(cache={"ttl_s": 60})
+    assert '<h2>Cache hits</h2>\n  <p class="value"><b>25.0</b> <span>%</span></p>' in client.get(path).content.decode()
 
 
 def test_a_viewer_is_told_which_right_a_split_needs(client_of: ClientOf, endpoint: Endpoint) -> None:

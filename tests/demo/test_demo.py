@@ -21,6 +21,7 @@ from config.demo.traffic import SHIFT_FACTOR, SHIFTED_FEATURES, Caller, Traffic
 from monitoring import bins, profile
 from monitoring.evaluate import judge_profile
 from monitoring.models import Reference, Rule
+from tests.journeys.wire import until
 from tests.product import Product
 
 
@@ -99,6 +100,8 @@ def test_comes_through_the_api_answers_and_goes_away_again(product: Product, tra
     traffic = Traffic(own, callers, shift_at=0.0)
     for _ in range(20):
         traffic.step()
+    sent = until(lambda: [row for name in ENDPOINTS for row in api.get(f"endpoints/{name}/predictions/")["results"]], 20)
+    assert all("demo" in row["flags"] for row in sent)
 
     mine = api.post("models/diabetes/versions/", files={"file": ("mine.joblib", b"not a model")})["number"]
     assert set(remove_all(api)) >= {*ENDPOINTS, MODELS[0]}
