@@ -65,9 +65,9 @@ def overview(request: HttpRequest) -> HttpResponse:
     require(actor, Right.ENDPOINT_VIEW)
     q = request.GET.get("q", "").strip()
     found = endpoints_page(cursor=request.GET.get("cursor"), search=q)
-    verdicts = queries.endpoint_verdicts([row.name for row in found.results])
-    rows = [(row, verdicts.get(row.name)) for row in found.results]
-    return render(request, "monitoring/overview.html", {"rows": rows, "next": found.next, "q": q})
+    verdicts = tile(lambda: queries.endpoint_verdicts([row.name for row in found.results]))
+    rows = [(row, (verdicts.value or {}).get(row.name)) for row in found.results]
+    return render(request, "monitoring/overview.html", {"rows": rows, "next": found.next, "q": q, "wrong": verdicts.wrong})
 
 
 @page

@@ -31,4 +31,4 @@ def tile(read: Callable[[], T]) -> Tile[T]:
         return Tile(wrong=error.message)
     except DatabaseError:
         logger.exception("A tile could not be read.")
-        return Tile(wrong="The database did not answer this question. The log says why; the page tries again with the next beat.")
+        return Tile(wrong="The database did not answer this question; the log says why. Try again in a moment.")

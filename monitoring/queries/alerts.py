@@ -183,8 +183,5 @@ def endpoint_verdicts(names: Sequence[str]) -> dict[str, EndpointVerdict]:
     return {name: found.get(name) or EndpointVerdict(name, Verdict.NO_DATA.value, "no data", None, 0) for name in names}
 
 
-endpoint_verdict = endpoint_verdicts
-
-
 def _verdict(row: Standing, alerts: Any) -> EndpointVerdict:
     return EndpointVerdict(row.endpoint, row.verdict, row.text, row.evaluated_at.astimezone(UTC), int(alerts or 0))

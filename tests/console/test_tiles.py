@@ -11,7 +11,7 @@ from django.db import OperationalError, connection
 
 from tests.conftest import ClientOf
 
-NO_ANSWER = "The database did not answer this question."
+NO_ANSWER = "The database did not answer this question; the log says why."
 OVERVIEW, ENDPOINT, MONITORING = "/", "/endpoints/churn-scorer/", "/monitoring/churn-scorer/"
 
 
@@ -40,6 +40,8 @@ def no_answer(table: str) -> Iterator[list[str]]:
         (ENDPOINT, "serving_trafficwindow", "The traffic could not be read", "Standby, warm"),
         (ENDPOINT, "monitoring_driftresult", NO_ANSWER, "Standby, warm"),
         (ENDPOINT, "monitoring_alert", NO_ANSWER, "Standby, warm"),
+        ("/endpoints/", "monitoring_standing", "not read", "Steady on v12"),
+        ("/monitoring/", "monitoring_standing", "The verdicts could not be read.", "v12 100 %"),
         (MONITORING, "monitoring_driftresult", "This part could not be read.", "No outcomes yet"),
         (MONITORING, "monitoring_performancewindow", "This part could not be read.", "Population stability index"),
         (MONITORING, "monitoring_windowprofile", "This part could not be read.", "Latency of each slot"),
