@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
+from datetime import timedelta
 
 from playwright.sync_api import expect
 
 from access.actors import Actor
+from core.clock import now
 from serving.models import Endpoint, LedgerEntry
 from serving.split import split
 from tests.browser.conftest import OpenPage, faults
@@ -76,6 +78,7 @@ def test_without_script_the_forms_post_and_the_dialogs_are_pages(open_page: Open
 
 
 def test_the_charts_show_errors_too_and_the_chosen_window_stands_in_the_address(open_page: OpenPage, churn_scorer: Endpoint) -> None:
+    LedgerEntry.objects.update(at=now() - timedelta(minutes=5))
     page = open_page(PATH)
     page.get_by_text("1 h", exact=True).click()
     expect(page).to_have_url(re.compile(r"\?window=1h$"))
@@ -83,6 +86,7 @@ def test_the_charts_show_errors_too_and_the_chosen_window_stands_in_the_address(
     expect(page.locator("[data-window] input:checked")).to_have_value("1h")
     page.locator("live-chart[kind=errors]").scroll_into_view_if_needed()
     expect(page.locator("live-chart[kind=errors][ready]")).to_contain_text("No requests in this window.")
+    expect(page.locator("live-chart[kind=latency] .annotation-text", has_text="deployed into")).to_be_visible()
 
 
 def test_a_viewer_gets_the_missing_right_in_a_dialog(open_page: OpenPage, churn_scorer: Endpoint) -> None:

@@ -19,6 +19,7 @@ from monitoring.outcomes import OutcomeIn, send_outcomes
 from serving import seal
 from serving.create_endpoint import create_endpoint
 from serving.delete_endpoint import delete_endpoint
+from serving.models import Endpoint, LedgerEntry, Slot
 from tests.conftest import ClientOf
 from tests.monitoring import world
 
@@ -67,6 +68,18 @@ def test_the_feature_page_compares_with_the_reference(client_of: ClientOf, drift
         assert {len(line) for line in columns["lines"].values()} == {len(columns["t"])}
     assert client.get("/monitoring/churn-scorer/features/in.charges/series/other/").status_code == 404
     assert client.get("/monitoring/churn-scorer/features/in.nothing/").status_code == 404
+
+
+def test_every_chart_of_measures_marks_what_was_changed(client_of: ClientOf, drifted: None) -> None:
+    entry = {"verb": "deploy", "summary": "v12 deployed to blue", "actor_kind": "person", "actor_id": "1", "actor_name": "a.osei", "before": {}, "after": {}}
+    at = world.window(1) + timedelta(seconds=60)
+    endpoint = Endpoint.objects.get()
+    Slot.objects.create(endpoint=endpoint, name="blue")
+    LedgerEntry.objects.create(endpoint=endpoint, revision=2, table_revision=1, at=at, **entry)
+    client, alert = client_of("viewer"), Alert.objects.get(cause="drift")
+    feature = [f"/monitoring/churn-scorer/features/in.charges/series/{each}/" for each in ("psi", "missing", "quantiles")]
+    for path in (*feature, f"/alerts/{alert.number}/series/", "/endpoints/churn-scorer/series.json?window=24h"):
+        assert client.get(path).json()["marks"] == [{"t": at.timestamp(), "text": "v12 deployed to blue"}], path
 
 
 def test_a_feature_is_of_the_version_it_was_chosen_for(client_of: ClientOf, operator: Actor) -> None:
