@@ -5,7 +5,8 @@ bool or string; null is missing) and ``out.<output>`` (a scalar, or a list of fl
 
 The data plane writes inputs as their tensors held them: a matrix is one column of lists, a missing number is
 NaN. The field's metadata names the features, and ``decode`` makes their columns, where nobody waits, and marks
-those of single precision. A text that is the same in every row is in its field's metadata alone.
+those of single precision. A text that is the same in every row is in its field's metadata alone. Where calls had
+several rows, what belongs to the call is run-end encoded, and ``row`` is left out: ``read`` makes both again.
 """
 
 from __future__ import annotations
@@ -155,14 +156,36 @@ def _value_type(kind: pa.DataType) -> pa.DataType:
 
 def read(blob: bytes | memoryview) -> pa.Table:
     """Read what ``encode`` wrote, inputs as their tensors held them."""
+    table = _as_written(blob)
+    if not any(_is_in_runs(field) for field in table.schema):
+        return table
+    columns = {field.name: pc.run_end_decode(column) if _is_in_runs(field) else column for field, column in zip(table.schema, table.columns, strict=True)}
+    columns["row"] = _rows_of(table.column("prediction_id"))
+    fields = [FIXED.field(field.name) if _is_in_runs(field) else field for field in table.schema]
+    fields.insert(FIXED.get_field_index("row"), FIXED.field("row"))
+    return pa.Table.from_arrays([columns[field.name] for field in fields], schema=pa.schema(fields))
+
+
+def _as_written(blob: bytes | memoryview) -> pa.Table:
     with pa.ipc.open_stream(pa.py_buffer(blob)) as reader:
         return reader.read_all()
+
+
+def _is_in_runs(field: pa.Field) -> bool:
+    return bool(pa.types.is_run_end_encoded(field.type))
+
+
+def _rows_of(predictions: pa.ChunkedArray) -> pa.Array:
+    """Count the rows of each prediction from 0; ``predictions`` is run-end encoded, one run a call."""
+    ends = predictions.combine_chunks().run_ends.to_numpy()
+    lengths = np.diff(ends, prepend=0)
+    return pa.array(np.arange(len(predictions), dtype=np.int32) - np.repeat(ends - lengths, lengths).astype(np.int32))
 
 
 def types_of(blob: bytes | memoryview) -> dict[str, pa.DataType]:
     """Give the types of the inputs and outputs that hold any value: those of a float matrix are float64, whatever their kind."""
     types: dict[str, pa.DataType] = {}
-    for field in read(blob).schema:
+    for field in _as_written(blob).schema:
         features = (field.metadata or {}).get(_FEATURES)
         if features is not None:
             kind = _value_type(field.type)

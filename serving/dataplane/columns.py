@@ -26,6 +26,7 @@ from serving.dataplane.tensors import NUMPY_OF, Array
 Columns = list[tuple[pa.Field, pa.Array]]
 _NUMERIC = [segments.FIXED.field(name) for name in ("prediction_id", "row", "received_at", "latency_us")]
 _ID, _WHEN = _NUMERIC[0].type, _NUMERIC[2].type
+_FLAGS = segments.FIXED.field("flags")
 
 
 class _Calls(NamedTuple):
@@ -65,37 +66,44 @@ def _moment(at_us: int) -> datetime:
 
 
 def _fixed(batches: Sequence[Batch], calls: _Calls, rows: int) -> Columns:
-    """Give the columns of ``segments.FIXED``, in its order."""
-    numbers = np.array((calls.received_us, calls.latency_us), np.int64)
-    identifiers = b"".join(calls.ids)
-    place = np.zeros(rows, np.int32)
-    repeats = None
-    if len(calls.ids) != rows:
-        repeats = np.array(calls.rows)
-        numbers = np.repeat(numbers, repeats, axis=1)
-        identifiers = np.repeat(np.frombuffer(identifiers, "V16"), repeats).tobytes()
-        place = (np.arange(rows) - np.repeat(np.cumsum(repeats) - repeats, repeats)).astype(np.int32)
-    numeric = zip(_NUMERIC, (_plain(_ID, rows, identifiers), pa.array(place), _plain(_WHEN, rows, numbers[0]), pa.array(numbers[1])), strict=True)
-    texts = (_texts(name, values, repeats) for name, values in (("request_id", calls.request_ids), ("key_id", calls.key_ids)))
-    return [*numeric, *texts, (segments.FIXED.field("flags"), pa.array(_flags(batches, rows)))]
+    """Give the columns of ``segments.FIXED``, in its order; where a call has several rows, in runs and without ``row``."""
+    count = len(calls.ids)
+    identifiers, times = _plain(_ID, count, b"".join(calls.ids)), _plain(_WHEN, count, np.array(calls.received_us, np.int64))
+    latencies = pa.array(np.array(calls.latency_us, np.int64))
+    texts = [_texts(name, values) for name, values in (("request_id", calls.request_ids), ("key_id", calls.key_ids))]
+    flags = _flags(batches)
+    if count == rows:
+        numbers = [identifiers, pa.array(np.zeros(rows, np.int32)), times, latencies]
+        return [*zip(_NUMERIC, numbers, strict=True), *texts, (_FLAGS, pa.array(np.zeros(rows, np.int32) if flags is None else flags))]
+    of_calls = [(_NUMERIC[0], identifiers), (_NUMERIC[2], times), (_NUMERIC[3], latencies), *texts]
+    ends = pa.array(np.cumsum(calls.rows, dtype=np.int32))
+    none = _in_runs(_FLAGS, pa.array([0], pa.int32()), pa.array([rows], pa.int32()))
+    return [*(_in_runs(field, column, ends) for field, column in of_calls), none if flags is None else (_FLAGS, pa.array(flags))]
 
 
 def _plain(kind: pa.DataType, rows: int, values: bytes | Array) -> pa.Array:
     return pa.Array.from_buffers(kind, rows, [None, pa.py_buffer(values)])
 
 
-def _texts(name: str, texts: Sequence[str | None], repeats: Array | None) -> tuple[pa.Field, pa.Array]:
+def _texts(name: str, texts: Sequence[str | None]) -> tuple[pa.Field, pa.Array]:
     """Make a column of texts; one that is the same in all rows, as most are, is only named."""
     if texts.count(texts[0]) == len(texts):
-        return segments.same_field(name, texts[0]), pa.nulls(len(texts) if repeats is None else int(repeats.sum()))
-    column = pa.array(texts, pa.string())
-    return segments.FIXED.field(name), column if repeats is None else column.take(pa.array(np.repeat(np.arange(len(texts)), repeats)))
+        return segments.same_field(name, texts[0]), pa.nulls(len(texts))
+    return segments.FIXED.field(name), pa.array(texts, pa.string())
 
 
-def _flags(batches: Sequence[Batch], rows: int) -> Array:
-    flags = [batch.flags for batch in batches]
-    if not any(each is not None for each in flags):
-        return np.zeros(rows, np.int32)
+def _in_runs(field: pa.Field, values: pa.Array, ends: pa.Array) -> tuple[pa.Field, pa.Array]:
+    """Let each value stand for the rows before its end; nulls, which only name a text, for all of them."""
+    if pa.types.is_null(field.type):
+        return field, pa.nulls(ends[-1].as_py())
+    column = pa.RunEndEncodedArray.from_arrays(ends, values)
+    return pa.field(field.name, column.type), column
+
+
+def _flags(batches: Sequence[Batch]) -> Array | None:
+    """Give the flags of each row; None when no row has any."""
+    if not any(batch.flags is not None for batch in batches):
+        return None
     return np.concatenate([np.zeros(sum(call[1] for call in batch.calls), np.int32) if batch.flags is None else batch.flags for batch in batches])
 
 
