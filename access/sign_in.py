@@ -19,6 +19,8 @@ from core.digests import digest_of
 from core.errors import NotFound
 
 LIFETIME = timedelta(minutes=15)
+LINK_ROUTE = "sign-in/<str:token>/"
+"""Where the console takes a link, as Django writes an address."""
 _NEW_ONE = "Ask an admin for a new one, or run “signalbox sign-in” on the machine that Signalbox runs on."
 
 
@@ -28,6 +30,11 @@ def create_link(person: Person) -> str:
     SignInLink.objects.filter(expires_at__lt=now() - LIFETIME).delete()
     SignInLink.objects.create(digest=digest_of(token.encode()), person=person, expires_at=now() + LIFETIME)
     return token
+
+
+def link_path(token: str) -> str:
+    """Give the path that signs in with ``token``. Unlike Django's ``reverse`` it imports no page."""
+    return "/" + LINK_ROUTE.replace("<str:token>", token)
 
 
 def invite(*, actor: Actor, username: str) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 
 from celery import Celery
+from celery.signals import celeryd_init
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
 
@@ -42,7 +43,12 @@ app.conf.update(
     worker_send_task_events=False,
     worker_soft_shutdown_timeout=5,
 )
-app.autodiscover_tasks(["core", "registry", "serving", "monitoring"])
+
+
+@celeryd_init.connect
+def _find_tasks(**_: object) -> None:
+    """Workers import the tasks; beat and who sends know them by name."""
+    app.autodiscover_tasks(["core", "registry", "serving", "monitoring"], force=True)
 
 
 def _every(period_s: float, task: str) -> dict[str, object]:

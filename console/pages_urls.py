@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from django.urls import URLPattern, path
 
+from access.sign_in import LINK_ROUTE
 from console import (
     alert,
     alerts,
@@ -25,7 +26,7 @@ from console import (
 
 urlpatterns: list[URLPattern] = [
     path("sign-in/", sign_in.sign_in, name="sign-in"),
-    path("sign-in/<str:token>/", sign_in.sign_in_link, name="sign-in-link"),
+    path(LINK_ROUTE, sign_in.sign_in_link, name="sign-in-link"),
     path("sign-out/", sign_in.sign_out, name="sign-out"),
     path("password/", sign_in.password, name="password"),
     path("models/", models.models, name="models"),

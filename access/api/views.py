@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from django.conf import settings
-from django.urls import reverse
 from drf_spectacular.utils import extend_schema
 from rest_framework.permissions import IsAuthenticated
 from rest_framework.request import Request
@@ -17,7 +16,7 @@ from access.api.paging import PARAMETERS, answer, cursor_and_limit, paged
 from access.api.permissions import reading_needs
 from access.requests import request_actor
 from access.rights import Right
-from access.sign_in import invite
+from access.sign_in import invite, link_path
 
 
 class MeView(APIView):
@@ -97,7 +96,7 @@ class SignInLinkView(APIView):
     @extend_schema(request=None, responses={201: serializers.SignInLinkOut}, summary="Make a sign-in link", tags=["access"])
     def post(self, request: Request, username: str) -> Response:
         token = invite(actor=request_actor(request), username=username)
-        url = request.build_absolute_uri(reverse("sign-in-link", args=[token]))
+        url = request.build_absolute_uri(link_path(token))
         return Response({"url": url}, status=201, headers={"Cache-Control": "no-store"})
 
 

@@ -12,9 +12,10 @@ from core.environment import ROOT, SET_BY_UP, Environment
 
 CONSOLE_WORKERS = 2
 CONSOLE_THREADS = 8
-# Stages end one after the other: first what takes requests, last what keeps data.
 STAGE_PREDICTIONS, STAGE_CONSOLE, STAGE_WORKERS, STAGE_REDIS, STAGE_POSTGRES = range(5)
-SECONDS_TO_STOP = {STAGE_PREDICTIONS: 2.5, STAGE_CONSOLE: 1.5, STAGE_WORKERS: 2.0, STAGE_REDIS: 1.0, STAGE_POSTGRES: 2.0}
+SECONDS_TO_STOP = {STAGE_PREDICTIONS: 2.5, STAGE_CONSOLE: 1.5, STAGE_WORKERS: 2.5, STAGE_REDIS: 1.0, STAGE_POSTGRES: 2.0}
+# What takes requests or works ends at once, and only then what keeps the data.
+STOPPED_IN_TURN = ((STAGE_PREDICTIONS, STAGE_CONSOLE, STAGE_WORKERS), (STAGE_REDIS,), (STAGE_POSTGRES,))
 
 
 @dataclass(frozen=True, slots=True)

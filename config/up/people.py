@@ -6,12 +6,11 @@ import os
 from pathlib import Path
 
 from django.db import transaction
-from django.urls import reverse
 
 from access.actors import system
 from access.keys import actor_of_key, create_key
 from access.models import Person, Role
-from access.sign_in import create_link
+from access.sign_in import create_link, link_path
 from core.errors import SignalboxError
 
 FIRST_ADMIN = "admin"
@@ -26,7 +25,7 @@ def first_admin() -> Person:
 
 def sign_in_path() -> str:
     """Give the path of a fresh link that signs the first admin in once."""
-    return reverse("sign-in-link", args=[create_link(first_admin())])
+    return link_path(create_link(first_admin()))
 
 
 def keep_local_key(path: Path) -> str:

@@ -136,8 +136,10 @@ class Supervisor:
         await self._start_servers()
         database_s = time.monotonic() - began
         self._tell(f"database ready, {database_s:.1f} s")
-        # Compressing the static files takes seconds the first time, and only the console needs them.
-        answer, _ = await asyncio.gather(self._start_behind(), self._start_console())
+        answer = await self._prepare()
+        self._tables.set()
+        self._tell("tables ready")
+        await self._start_parts()
         self._write_note()
         return Started(
             database_s=database_s,
@@ -157,46 +159,38 @@ class Supervisor:
         else:
             await self._add_server("redis", redis.launch, part.STAGE_REDIS, signal.SIGTERM)
 
-    async def _start_behind(self) -> dict[str, Any]:
-        """Make the tables, then start what needs no static files; gives the answer of the first step."""
-        answer = await self._prepare("database")
-        self._tables.set()
-        self._tell("tables ready")
+    async def _start_parts(self) -> None:
+        """Start all that needs the tables, at once; returns when each kind of it is ready."""
         sizes = {one.name: self._size(one.name) for one in (*part.workers(self.environment), *self._grpc_parts)}
         planes = [self._add(one) for one in part.data_planes(self._predict_fd, self.environment.dataplane_processes)]
         answering = [self._add(one) for one in self._grpc_parts]
         workers = [self._add(one) for one in part.workers(self.environment)]
         self._add(part.beat(self.environment))
+        console = self._add(part.console(self._console_fd))
         predictions = answers(f"{self.environment.local_predict_url}/v2/health/ready", 299)
+        pages = answers(f"{self.environment.local_console_url}/sign-in/", 499)
         waits = [self._wait(worker, worker.name, says(self._log(worker.name), "ready.", sizes[worker.name])) for worker in workers]
         waits += [self._wait(one, one.name, says(self._log(one.name), ANSWERING, sizes[one.name])) for one in answering[:1]]
-        await asyncio.gather(self._wait(planes[0], "predictions", predictions), *waits)
-        return answer
-
-    async def _start_console(self) -> None:
-        await self._prepare("static")
-        await self._tables.wait()
-        console = self._add(part.console(self._console_fd))
-        await self._wait(console, "console", answers(f"{self.environment.local_console_url}/sign-in/", 499))
+        await asyncio.gather(self._wait(planes[0], "predictions", predictions), self._wait(console, "console", pages), *waits)
 
     async def _wait(self, keeper: Keeper, title: str, check: Check) -> None:
         began = time.monotonic()
         await wait_for(keeper, self._log(keeper.name), check)
         self._tell(f"{title} ready, {time.monotonic() - began:.1f} s")
 
-    async def _prepare(self, step: str) -> dict[str, Any]:
-        """Run one step of ``config.up.prepare`` to its end and give its answer."""
+    async def _prepare(self) -> dict[str, Any]:
+        """Run ``config.up.prepare`` to its end and give its answer."""
         read, write = os.pipe()
-        command = (sys.executable, "-m", "config.up.prepare", step, "--answer-fd", str(write))
-        process = self._launch(part.Part(f"prepare-{step}", command, part.STAGE_CONSOLE, fds=(write,)))
+        command = (sys.executable, "-m", "config.up.prepare", "--answer-fd", str(write))
+        process = self._launch(part.Part("prepare", command, part.STAGE_CONSOLE, fds=(write,)))
         self._steps.append(process)
         os.close(write)
         code = await ended(process)
         with os.fdopen(read, encoding="utf-8") as answer:
             text = answer.read()
         if code != 0:
-            log = self._log(f"prepare-{step}")
-            raise Unavailable(f"The step {step!r} {described(code)}. The end of {log} says:\n{last_lines(log)}")
+            log = self._log("prepare")
+            raise Unavailable(f"Preparing {described(code)}. The end of {log} says:\n{last_lines(log)}")
         result: dict[str, Any] = json.loads(text)
         return result
 
@@ -241,7 +235,7 @@ class Supervisor:
             return child.start(one.command, output=output, environ=self._environ, pass_fds=one.fds, death_signal=one.stop_signal, cwd=ROOT)
 
     async def _stop(self) -> None:
-        """Stage by stage, each with its own limit; all limits together stay under ten seconds."""
+        """In turn, each with its own limit; all limits together stay under ten seconds."""
         with suppress(OSError):  # the terminal may be gone
             self._tell("stopping")
         if self._rolling is not None:
@@ -250,8 +244,8 @@ class Supervisor:
             if process.poll() is None:
                 process.kill()
                 process.wait()
-        for stage, timeout_s in part.SECONDS_TO_STOP.items():
-            await asyncio.gather(*(keeper.stop(timeout_s) for keeper in self._keepers if keeper.stage == stage))
+        for stages in part.STOPPED_IN_TURN:
+            await asyncio.gather(*(keeper.stop(part.SECONDS_TO_STOP[keeper.stage]) for keeper in self._keepers if keeper.stage in stages))
 
     def _metrics(self) -> list[Metric]:
         """Called in the thread that answers those who ask for metrics."""

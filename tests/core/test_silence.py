@@ -16,7 +16,13 @@ import pytest
 from core.environment import ROOT
 
 _URLS = "import config.wsgi; from django.urls import get_resolver; assert get_resolver().url_patterns"
-_TASKS = "import django; django.setup(); from config.celery import app; app.loader.import_default_modules(); assert len(app.tasks) > 10"
+_TASKS = """
+import django; django.setup()
+from celery.signals import celeryd_init
+from config.celery import app
+celeryd_init.send(None)
+assert len(app.tasks) > 10
+"""
 _COMMANDS = "from importlib import import_module; from config.cli.main import COMMANDS; [import_module(f'config.cli.{name}') for name in COMMANDS.values()]"
 
 
