@@ -33,7 +33,8 @@ class Load:
     """``threads`` clients asking the same row until told to stop, each over its own kept connection.
 
     A connection that is cut is a failure, unless it ``reconnects``: one that was open to a process
-    that is killed on purpose is gone, and every client then tries once more, on a new one.
+    that is killed on purpose is gone, and every client then tries once more, on a new one. Between
+    two requests a client rests for ``pause_s``: processes that start meanwhile need the processor too.
     """
 
     url: str
@@ -42,6 +43,7 @@ class Load:
     row: dict[str, Any]
     reconnects: bool = False
     threads: int = 4
+    pause_s: float = 0.005
     answers: list[Answer] = field(default_factory=list)
     failures: list[str] = field(default_factory=list)
 
@@ -66,10 +68,11 @@ class Load:
 
     def _ask(self) -> None:
         with httpx.Client(headers={"Authorization": f"Bearer {self.key}"}, timeout=30) as client:
-            while not self._stop.is_set():
+            request = client.build_request("POST", f"{self.url}/v2/models/{self.endpoint}/predict", json={"rows": [self.row]})
+            while not self._stop.wait(self.pause_s):
                 sent = time.time()
                 try:
-                    answer = self._post(client)
+                    answer = self._post(client, request)
                 except httpx.TransportError as error:
                     self.failures.append(repr(error))
                     continue
@@ -79,14 +82,13 @@ class Load:
                 body = answer.json()
                 self.answers.append(Answer(sent, time.time(), answer.status_code, body["prediction_id"], str(body["version"])))
 
-    def _post(self, client: httpx.Client) -> httpx.Response:
-        url, body = f"{self.url}/v2/models/{self.endpoint}/predict", {"rows": [self.row]}
+    def _post(self, client: httpx.Client, request: httpx.Request) -> httpx.Response:
         try:
-            return client.post(url, json=body)
+            return client.send(request)
         except (httpx.RemoteProtocolError, httpx.ReadError, httpx.WriteError):
             if not self.reconnects:
                 raise
-            return client.post(url, json=body)
+            return client.send(request)
 
 
 @dataclass
@@ -100,7 +102,7 @@ class GrpcLoad(Load):
         with triton.InferenceServerClient(self.url, channel_args=[("grpc.use_local_subchannel_pool", 1)]) as client:
             headers = {"authorization": f"Bearer {self.key}"}
             inputs = _tensors(client.get_model_metadata(self.endpoint, headers=headers).inputs, self.row)
-            while not self._stop.is_set():
+            while not self._stop.wait(self.pause_s):
                 sent = time.time()
                 try:
                     answer = self._infer(client, inputs, headers).get_response()

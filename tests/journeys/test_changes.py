@@ -39,7 +39,7 @@ def wire(product) -> Wire:
 
 
 def test_changes_under_load_fail_nobody_and_every_process_follows_within_two_seconds(wire):
-    load = Load(wire.predict_url, wire.key, ENDPOINT, rows_of(tumours()[0][:1])[0])
+    load = Load(wire.predict_url, wire.key, ENDPOINT, rows_of(tumours()[0][:1])[0], pause_s=0)
     published = wire.call("GET", "system/")["table_revision"]
     revision = wire.endpoint(ENDPOINT)["revision"]
     with load:
