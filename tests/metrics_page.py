@@ -16,4 +16,6 @@ def samples_of(text: str) -> list[Sample]:
 
 def value_of(text: str, name: str, **labels: str) -> float:
     """Give the sum of the samples with the name and (at least) the labels; 0 without any."""
+    if not text.endswith("# EOF\n"):  # OpenMetrics' parser wants families whole; the other is spared the rest of a page of a megabyte
+        text = "".join(line for line in text.splitlines(keepends=True) if line.startswith((f"{name}{{", f"{name} ")))
     return sum(value for found, own, value in samples_of(text) if found == name and labels.items() <= own.items())

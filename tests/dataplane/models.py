@@ -258,7 +258,7 @@ def counter(artifacts: Path, *, version: int = 1, features: tuple[Feature, ...] 
     return _entry(artifacts, content, signature, "counts", version)
 
 
-def slow(artifacts: Path, *, loops: int = 250_000) -> BuildEntry:
+def slow(artifacts: Path, *, loops: int = 150_000) -> BuildEntry:
     """A matrix model of one feature that takes long: ``prediction = 2 a`` after ``loops`` turns of a Loop. It fails on 1000 and more."""
     body = helper.make_graph(
         [helper.make_node("Identity", ["keep_in"], ["keep"]), helper.make_node("MatMul", ["square_in", "square_in"], ["square"])],

@@ -14,9 +14,9 @@ from typing import Any
 
 import pytest
 
-from tests.dataplane.conftest import NO_DATABASE, Plane, resident_bytes, wait_for
+from tests.dataplane import models
+from tests.dataplane.conftest import NO_DATABASE, Plane, endpoint, resident_bytes, table, wait_for
 from tests.dataplane.hostile_bodies import CORPUS, GOOD_ANSWER, Hostile, http, rows
-from tests.dataplane.standing import document
 from tests.metrics_page import value_of
 
 WITHIN_S = 2
@@ -194,7 +194,8 @@ def test_who_keeps_the_server_waiting_is_sent_away_in_time(tmp_path: Path) -> No
     planes = [Plane(tmp_path / name, NO_DATABASE, plain_asgi=name == "plain") for name in ("own", "plain")]
     try:
         for plane in planes:
-            plane.keep(document(plane.artifacts))
+            one, churn = models.regressor(plane.artifacts), models.classifier(plane.artifacts)
+            plane.keep(table([one, churn], [endpoint("sum", one), endpoint("churn", churn)]))
             plane.start()
         _be_slow(planes)
     finally:
