@@ -6,6 +6,7 @@ UV := UV_LINK_MODE=copy $(BIN)/uv pip install --quiet --compile-bytecode --requi
 LOCKED := $(shell command -v flock >/dev/null 2>&1 && echo flock Makefile)
 TEMPLATES = $(shell find templates -name '*.html' 2>/dev/null)
 STATIC = $(shell find static -type f 2>/dev/null)
+PACKAGES := access config console core monitoring registry serving
 
 .DEFAULT_GOAL := up
 .PHONY: up demo test lint fix proto bench setup setup-dev clean _runtime _dev _types _structure
@@ -22,9 +23,9 @@ setup:  ## Install what `up` needs.
 setup-dev:  ## Install what `test` and `lint` need.
 	@$(LOCKED) $(MAKE) --no-print-directory _dev
 
-_runtime: .venv/.runtime .venv/bin/signalbox .static/.stamp
+_runtime: .venv/.runtime .venv/bin/signalbox .venv/.compiled .static/.stamp
 	@:
-_dev: .venv/.dev .venv/bin/signalbox .static/.stamp
+_dev: .venv/.dev .venv/bin/signalbox .venv/.compiled .static/.stamp
 	@:
 
 .venv/bin/uv: requirements/uv.txt
@@ -51,6 +52,11 @@ _dev: .venv/.dev .venv/bin/signalbox .static/.stamp
 	@printf '#!/bin/sh\nexec "%s" -P -m config.cli.main "$$@"\n' '$(CURDIR)/$(BIN)/python' > $@
 	@chmod +x $@
 
+# As the packages are: else every process would compile the code anew where Python is told to write none (PYTHONDONTWRITEBYTECODE).
+.venv/.compiled: $(shell find $(PACKAGES) -name '*.py' 2>/dev/null) .venv/bin/uv
+	@$(BIN)/python -m compileall -q $(PACKAGES)
+	@touch $@
+
 # The system's npm if it reads today's lock files, else the one of a Python package.
 node_modules/.ready: package.json package-lock.json | .venv/bin/uv
 	@echo "Installing the front-end files of package-lock.json" >&2
@@ -65,9 +71,13 @@ node_modules/.ready: package.json package-lock.json | .venv/bin/uv
 	@$(BIN)/python -m config.up.static_files
 	@touch $@
 
-test: lint  ## Every check and every test.
+# The checks run beside the tests, which wait half of their time; what they find is said at the end.
+test: setup-dev  ## Every check and every test.
 	@deploy/install-chromium
-	@$(BIN)/python -m pytest -n 2 --dist loadgroup
+	@$(MAKE) --no-print-directory lint >.lint.log 2>&1 & checks=$$!; \
+	  $(BIN)/python -m pytest -n 2 --dist loadgroup; failed=$$?; \
+	  wait $$checks || { cat .lint.log >&2; echo "make lint fails: see above" >&2; exit 1; }; \
+	  tail -n 3 .lint.log; exit $$failed
 
 lint: setup-dev
 	$(BIN)/ruff format --check .
@@ -96,5 +106,5 @@ bench: setup-dev  ## Measure, and write the numbers.
 	$(BIN)/python -m benchmarks
 
 clean:  ## Remove what was installed and cached. The data in var/ stays.
-	rm -rf .venv node_modules .static .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis test-results
+	rm -rf .venv node_modules .static .lint.log .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis test-results
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
