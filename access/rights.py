@@ -25,6 +25,7 @@ class Right(StrEnum):
     PREDICT = "endpoint.predict"
     PREDICTIONS_VIEW = "predictions.view"
     PREDICTIONS_EXPORT = "predictions.export"
+    PREDICTIONS_UNMASK = "predictions.unmask"
     OUTCOMES_SEND = "outcomes.send"
     MONITORING_EDIT = "monitoring.edit"
     ALERT_HANDLE = "alert.handle"

@@ -1,7 +1,8 @@
-"""The settings of one endpoint: what keeps callers on a slot, the log, odd values, limits, the cache; and deleting it."""
+"""The settings of one endpoint: what keeps callers on a slot, the log, masked inputs, odd values, limits, the cache; and deleting it."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import msgspec
@@ -103,8 +104,26 @@ def _page(request: HttpRequest, actor: Actor, detail: EndpointDetail, wrong: Sig
         "feature_choices": [("", "as by default"), *_CHOICES],
         "features": [(feature, (posted.get(f"feature.{feature}") if posted else policy.get(feature)) or "", notes.get(feature, "")) for feature in features],
         "checked": done.rows,
+        "masks": _masks(detail, posted),
+        "may_unmask": actor.may(Right.PREDICTIONS_UNMASK, f"endpoint:{detail.name}"),
     }
     return render(request, "endpoint/settings.html", context, status=wrong.status if wrong else 200)
+
+
+@dataclass(frozen=True, slots=True)
+class _Masks:
+    """``ticks``: the features of the versions in the slots, whether each is ticked and whether it is masked now; ``others``: further names, one a line."""
+
+    ticks: list[tuple[str, bool, bool]]
+    others: str
+
+
+def _masks(detail: EndpointDetail, posted: Any) -> _Masks:
+    signatures = [slot.signature for slot in detail.slots if slot.signature]
+    there = list(dict.fromkeys(feature.name for signature in signatures for feature in signature.features))
+    ticked = posted.getlist("masked") if posted else detail.masked_inputs
+    others = posted.get("masked_others", "") if posted else "\n".join(name for name in detail.masked_inputs if name not in there)
+    return _Masks([(name, name in ticked, name in detail.masked_inputs) for name in there], others)
 
 
 def _note(done: FeatureActions) -> str:
@@ -151,7 +170,14 @@ def _changes(request: HttpRequest) -> dict[str, Any]:
             "max_bytes": int(float(post.get("cache_mib", "")) * 2**20),
             "private": post.get("cache_private") == "private",
         },
+        **_masked(post),
     }
+
+
+def _masked(post: Any) -> dict[str, list[str]]:
+    """Read the masks; a form that does not have them takes none off."""
+    others = post.get("masked_others")
+    return {} if others is None else {"masked_inputs": [*post.getlist("masked"), *(line for line in others.splitlines() if line.strip())]}
 
 
 def _number(text: str) -> float:

@@ -37,7 +37,7 @@ def view(request: HttpRequest, name: str) -> HttpResponse:
     require(actor, Right.PREDICTIONS_VIEW, f"endpoint:{name}")
     detail = endpoint_detail(name)
     filters = _filters(request)
-    found = predictions_page(name, filters=filters, cursor=request.GET.get("cursor"), limit=_PAGE)
+    found = predictions_page(actor=actor, endpoint=name, filters=filters, cursor=request.GET.get("cursor"), limit=_PAGE)
     outcomes = _outcomes(found.results)
     context = shown(actor, detail, "predictions") | {
         "title": f"Predictions of {name}",
@@ -47,6 +47,7 @@ def view(request: HttpRequest, name: str) -> HttpResponse:
         "filtered": filters != PredictionFilters(),
         "typed": request.GET,
         "slot_choices": [("", "any")] + [(slot.name, slot.name) for slot in detail.slots],
+        "may_unmask": actor.may(Right.PREDICTIONS_UNMASK, f"endpoint:{name}"),
         "may_export": actor.may(Right.PREDICTIONS_EXPORT, f"endpoint:{name}"),
         "curl": _example(detail),
         "lost": lost_at(name),
@@ -62,18 +63,26 @@ def one(request: HttpRequest, name: str, identifier: UUID) -> HttpResponse:
     actor = request_actor(request)
     require(actor, Right.PREDICTIONS_VIEW, f"endpoint:{name}")
     detail = endpoint_detail(name)
-    found = prediction(identifier, name)
+    found = prediction(actor=actor, endpoint=name, identifier=identifier)
     signature = next((slot.signature for slot in detail.slots if slot.digest == found.build_digest), None)
     features = {feature.name: feature for feature in signature.features} if signature else {}
-    rows = [{"prediction": row, "inputs": [(key, value, features.get(key)) for key, value in row.inputs.items()]} for row in found.rows]
+    rows = [
+        {
+            "prediction": row,
+            "inputs": [(key, value, features.get(key)) for key, value in row.inputs.items()],
+            "masked": [(key, features.get(key)) for key in row.masked],
+        }
+        for row in found.rows
+    ]
     first = found.rows[0]
     context = shown(actor, detail, "predictions") | {
         "title": f"Prediction {str(identifier)[:13]}",
         "found": found,
         "first": first,
         "rows": rows,
+        "may_unmask": actor.may(Right.PREDICTIONS_UNMASK, f"endpoint:{name}"),
         "outcomes": tile(lambda: list(Outcome.objects.filter(prediction_id=identifier).order_by("row", "-id")[:100])),
-        "curl": snippets.curl(settings.ENVIRONMENT.predict_url, name, first.inputs),
+        "curl": "" if first.masked else snippets.curl(settings.ENVIRONMENT.predict_url, name, first.inputs),
         "outcome_curl": _outcome_curl(identifier),
     }
     return render(request, "predictions/one.html", context)

@@ -7,6 +7,7 @@ meanwhile changes nothing.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -23,6 +24,7 @@ from core.clock import now
 from core.errors import Invalid, NotFound
 from serving import export_forms, segments
 from serving.export_forms import FIXED, typed
+from serving.masking import NOTHING, Mask
 from serving.models import Endpoint, PredictionSegment
 from serving.queries.predictions import PredictionFilters, mask_of
 
@@ -36,12 +38,13 @@ _MICROSECOND = timedelta(microseconds=1)
 
 @dataclass(frozen=True, slots=True)
 class Export:
-    """A file on its way. ``next_since`` is set where it ends before what was asked for: ask again from there."""
+    """A file on its way. ``next_since`` is set where it ends before what was asked for: ask again from there. The columns ``masked`` hold only nulls."""
 
     content: Iterator[bytes]
     media_type: str
     file_name: str
     next_since: datetime | None
+    masked: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,10 +59,12 @@ class _Range:
 def export_predictions(*, actor: Actor, endpoint: str, filters: PredictionFilters | None = None, form: str = "csv") -> Export:
     """Give the logged predictions between ``since`` and ``until``, by default of the last 24 hours, as ``csv`` or ``parquet``.
 
-    Raises NotFound, and Invalid for another form. The audit log says who took what.
+    Masked inputs are null unless ``actor`` may unmask them. Raises NotFound, and Invalid for another form. The audit
+    log says who took what, and what of it is masked for others.
     """
     require(actor, Right.PREDICTIONS_EXPORT, f"endpoint:{endpoint}")
-    if not Endpoint.objects.filter(name=endpoint).exists():
+    policy = Endpoint.objects.filter(name=endpoint).values_list("masked_inputs", flat=True).first()
+    if policy is None:
         raise NotFound(f"There is no endpoint {endpoint}. The list of endpoints has those that exist.")
     if form not in export_forms.FORMS:
         raise Invalid(f"There is no form {form!r}: choose {', '.join(export_forms.FORMS)}.", field="format")
@@ -67,12 +72,19 @@ def export_predictions(*, actor: Actor, endpoint: str, filters: PredictionFilter
     chosen = {name: str(value) for name in PredictionFilters.__slots__ if (value := getattr(asked, name))}
     until = asked.until or now()
     wanted = replace(asked, since=asked.since or until - DEFAULT_RANGE, until=until)
-    audit.record(actor=actor, verb="export", subject_kind="endpoint", subject_name=endpoint, after={"filters": chosen, "format": form})
+    unmasked = policy if actor.may(Right.PREDICTIONS_UNMASK, f"endpoint:{endpoint}") else []
+    taken = {"filters": chosen, "format": form} | ({"unmasked": unmasked} if unmasked else {})
+    audit.record(actor=actor, verb="export", subject_kind="endpoint", subject_name=endpoint, after=taken)
+    mask = NOTHING if unmasked else Mask(frozenset(policy))
     span = _range_of(endpoint, wanted, until + _MICROSECOND)
     columns = _columns_of(span.samples)
+    masked = tuple(name for name in columns.names if mask.hides(name))
+    if masked:
+        columns = columns.with_metadata({"signalbox.masked": json.dumps(masked)})
     write, media_type = export_forms.FORMS[form]
     name = f"{endpoint}-{_short(span.since)}-{_short(span.end)}.{form}"
-    return Export(write(columns, _pieces(endpoint, wanted, span, columns)), media_type, name, span.end if span.end <= until else None)
+    content = write(columns, _pieces(endpoint, wanted, span, columns, mask))
+    return Export(content, media_type, name, span.end if span.end <= until else None, masked)
 
 
 def _short(at: datetime) -> str:
@@ -123,7 +135,7 @@ def _wider(one: pa.DataType, other: pa.DataType) -> pa.DataType:
     return pa.float64() if all(pa.types.is_integer(kind) or pa.types.is_floating(kind) for kind in (one, other)) else pa.string()
 
 
-def _pieces(endpoint: str, wanted: PredictionFilters, span: _Range, columns: pa.Schema) -> Iterator[pa.Table]:
+def _pieces(endpoint: str, wanted: PredictionFilters, span: _Range, columns: pa.Schema, mask: Mask) -> Iterator[pa.Table]:
     """Give the rows stretch by stretch; each row lies in one stretch, by the time at which it was received."""
     begin = span.since
     while begin < span.end:
@@ -131,7 +143,7 @@ def _pieces(endpoint: str, wanted: PredictionFilters, span: _Range, columns: pa.
         found: list[pa.Table] = []
         rows = _segments(endpoint, wanted, begin, end).values("slot", "model", "version", "table_revision", "columns")
         for meta in rows.iterator(chunk_size=16):
-            table = segments.decode(meta["columns"])
+            table, _ = mask.lift_off(segments.decode(meta["columns"]))
             table = table.filter(mask_of(table, replace(wanted, since=begin, until=end - _MICROSECOND)))
             if table.num_rows:
                 found.append(typed(segments.shortest(table), meta, columns))

@@ -30,6 +30,7 @@ class Endpoint(models.Model):
     log_share = models.FloatField(default=1.0, help_text="With the policy sampled: the share that is logged, 0 to 1.")
     validation = models.JSONField(default=dict, help_text="{default: refuse|clip|replace|flag, features: {name: policy}}")
     limits = models.JSONField(default=dict, help_text="serving.table.Limits")
+    masked_inputs = models.JSONField(default=list, help_text="Features whose logged values are shown only to whoever may unmask them.")
     cache = models.JSONField(default=dict, help_text="{ttl_s, max_bytes, private}; ttl_s 0 keeps no answers.")
     tags = models.JSONField(default=dict, blank=True)
     revision = models.PositiveIntegerField(default=1)

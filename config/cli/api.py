@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -87,8 +87,8 @@ class Api:
         """Give the data plane's address; the console is asked where it is not known."""
         return self.address.predict_url or str(self.get("me/")["predict_url"]).rstrip("/")
 
-    def download(self, path: str, file: BinaryIO, **params: Any) -> str:
-        """Write the answer to ``file`` as it comes; gives where to go on, if it says that there is more."""
+    def download(self, path: str, file: BinaryIO, **params: Any) -> Mapping[str, str]:
+        """Write the answer to ``file`` as it comes; gives its headers."""
         wanted = {name: value for name, value in params.items() if value is not None}
         try:
             with self._http.stream("GET", self._console(path), params=wanted) as answer:
@@ -96,7 +96,7 @@ class Api:
                     answer.read()
                     raise _failure_of(answer)
                 file.writelines(answer.iter_bytes())
-                return str(answer.headers.get("Signalbox-Next-Since", ""))
+                return answer.headers
         except httpx.TransportError as error:
             raise Failure(f"The download from {self.address.console_url} broke off ({type(error).__name__}). What was written is not complete.") from error
 

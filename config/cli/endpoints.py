@@ -62,7 +62,7 @@ def create_endpoint(session: Session, name: str, description: str, sticky_on: st
 def configure(session: Session, endpoint: str, settings: tuple[str, ...], reason: str) -> None:
     """Change settings of ENDPOINT.
 
-    For example: signalbox configure churn-scorer log_policy=durable limits.max_rows=500 cache.ttl_s=60
+    For example: signalbox configure churn-scorer log_policy=durable limits.max_rows=500 cache.ttl_s=60 masked_inputs=age,income
     """
     seen = session.api.get(f"endpoints/{endpoint}/")
     changes: dict[str, Any] = {}
@@ -71,9 +71,15 @@ def configure(session: Session, endpoint: str, settings: tuple[str, ...], reason
         if member:
             changes.setdefault(group, dict(seen.get(group) or {}))[member] = _value(text)
         else:
-            changes[group] = _value(text)
+            changes[group] = _values(text) if isinstance(seen.get(group), list) else _value(text)
     after = session.api.patch(f"endpoints/{endpoint}/", {**changes, "revision": seen["revision"], "reason": reason})
     session.show(after, f"{endpoint}: {', '.join(settings)}  (revision {after['revision']})")
+
+
+def _values(text: str) -> list[Any]:
+    """Read a JSON list, or names with commas between them; nothing is none."""
+    value = _value(text)
+    return value if isinstance(value, list) else [part for part in text.split(",") if part]
 
 
 def _value(text: str) -> Any:

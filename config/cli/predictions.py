@@ -112,13 +112,16 @@ def export_predictions(session: Session, /, endpoint: str, form: str, output: Pa
         raise click.UsageError(f"{output} exists already.")
     try:
         with partial.open("wb") as file:
-            following = session.api.download(f"endpoints/{endpoint}/predictions/export/", file, format=form, **filters)
+            headers = session.api.download(f"endpoints/{endpoint}/predictions/export/", file, format=form, **filters)
         partial.rename(output)
     finally:
         partial.unlink(missing_ok=True)
     size = output.stat().st_size
+    following, masked = headers.get("Signalbox-Next-Since"), int(headers.get("Signalbox-Masked", 0))
     more = f". There is more: go on with --from {following}" if following else ""
-    session.show({"file": str(output), "size_bytes": size, "next_since": following or None}, f"{output}: {size} bytes{more}")
+    session.show({"file": str(output), "size_bytes": size, "next_since": following, "masked": masked}, f"{output}: {size} bytes{more}")
+    if masked:
+        session.progress(f"Masked and empty: {masked} column{'s' if masked > 1 else ''} of inputs. Seeing the values needs the right predictions.unmask.")
 
 
 def _read_row(text: str) -> dict[str, Any]:

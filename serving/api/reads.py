@@ -93,7 +93,7 @@ class PredictionsView(APIView):
     def get(self, request: Request, name: str) -> Response:
         filters = queries.PredictionFilters(**parameters_of(request, serializers.PredictionsIn))
         cursor, limit = cursor_and_limit(request)
-        page = queries.predictions_page(name, filters=filters, cursor=cursor, limit=limit)
+        page = queries.predictions_page(actor=request_actor(request), endpoint=name, filters=filters, cursor=cursor, limit=limit)
         return Response(serializers.PredictionsPage(page).data)
 
 
@@ -102,7 +102,7 @@ class PredictionView(APIView):
 
     @extend_schema(operation_id="get_prediction", responses=serializers.PredictionDetail, summary="One logged prediction", tags=_TAGS)
     def get(self, request: Request, name: str, prediction_id: UUID) -> Response:
-        return Response(serializers.PredictionDetail(queries.prediction(prediction_id, name)).data)
+        return Response(serializers.PredictionDetail(queries.prediction(actor=request_actor(request), endpoint=name, identifier=prediction_id)).data)
 
 
 class _FileRenderer(BaseRenderer):
@@ -133,7 +133,9 @@ class PredictionsExportView(APIView):
         summary="Logged predictions as CSV or Parquet",
         description=(
             "Oldest first; the last 24 hours unless `since` and `until` say otherwise. One answer reads at most a million rows: "
-            "where more were asked for, the header `Signalbox-Next-Since` is the `since` of the next request."
+            "where more were asked for, the header `Signalbox-Next-Since` is the `since` of the next request. "
+            "Masked inputs are null in every row without the right predictions.unmask: `Signalbox-Masked` says how many columns are, "
+            "`masked_inputs` of the endpoint which; a Parquet file names them in its metadata, `signalbox.masked`."
         ),
         tags=_TAGS,
     )

@@ -129,6 +129,7 @@ class EndpointOut(serializers.Serializer[Any]):
     sticky_on = CharField()
     log_policy = CharField()
     log_share = FloatField()
+    masked_inputs = ListField(child=CharField())
     validation = DictField(child=JSONField())
     limits = DictField(child=JSONField())
     cache = DictField(child=JSONField())
@@ -154,7 +155,11 @@ class _MaybeRevised(_Reasoned):
 
 
 class EndpointChange(Settings, _MaybeRevised):
-    pass
+    masked_inputs = ListField(
+        required=False,
+        child=CharField(trim_whitespace=False),
+        help_text="All features whose logged values are shown only with the right predictions.unmask; taking one out of the list needs it too.",
+    )
 
 
 class DeleteIn(_Revised):
@@ -299,7 +304,7 @@ class PredictionsExportIn(PredictionsIn):
 
 
 class Prediction(serializers.Serializer[Any]):
-    """One answered row."""
+    """One answered row. A value of ``inputs`` that is null was missing; the inputs that you may not see are named in ``masked`` and are not in ``inputs``."""
 
     id = UUIDField()
     row = IntegerField()
@@ -312,6 +317,7 @@ class Prediction(serializers.Serializer[Any]):
     key_id = CharField(allow_blank=True)
     flags = ListField(child=CharField())
     inputs = DictField(child=JSONField(allow_null=True))
+    masked = ListField(child=CharField(), help_text="Seeing them needs the right predictions.unmask.")
     outputs = DictField(child=JSONField(allow_null=True))
 
 

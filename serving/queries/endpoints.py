@@ -76,6 +76,7 @@ class EndpointDetail:
     sticky_on: str
     log_policy: str
     log_share: float
+    masked_inputs: tuple[str, ...]
     validation: dict[str, Any]
     limits: dict[str, Any]
     cache: dict[str, Any]
@@ -195,6 +196,7 @@ def endpoint_detail(name: str) -> EndpointDetail:
         sticky_on=endpoint.sticky_on,
         log_policy=endpoint.log_policy,
         log_share=endpoint.log_share,
+        masked_inputs=tuple(endpoint.masked_inputs),
         validation=endpoint.validation,
         limits=endpoint.limits,
         cache=endpoint.cache,

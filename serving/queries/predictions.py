@@ -17,9 +17,13 @@ import pyarrow.compute as pc
 from django.db import transaction
 from django.db.models import QuerySet
 
+from access.actors import Actor
+from access.permissions import require
+from access.rights import Right
 from core.errors import Invalid, NotFound
 from core.ids import time_of
 from core.paging import ROWS, cursor_of, values_of_cursor
+from serving.masking import Mask, mask_for
 from serving.models import PredictionSegment
 from serving.segments import (
     FLAG_CLIPPED,
@@ -67,7 +71,10 @@ class PredictionFilters:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prediction:
-    """One answered row. Missing and non-finite values are None; numbers of single precision are the shortest decimals that stand for them."""
+    """One answered row. Missing and non-finite values are None; numbers of single precision are the shortest decimals that stand for them.
+
+    ``masked`` names the inputs that the reader may not see; they are not in ``inputs``.
+    """
 
     id: UUID
     row: int
@@ -81,6 +88,7 @@ class Prediction:
     key_id: str
     flags: tuple[str, ...]
     inputs: dict[str, Any]
+    masked: tuple[str, ...]
     outputs: dict[str, Any]
 
     @property
@@ -115,18 +123,20 @@ class PredictionsPage:
     searched_to: datetime | None = None
 
 
-def predictions_page(endpoint: str, *, filters: PredictionFilters | None = None, cursor: str | None = None, limit: int = ROWS) -> PredictionsPage:
-    """Give logged rows of ``endpoint``, newest first. Two queries, bounded work.
+def predictions_page(*, actor: Actor, endpoint: str, filters: PredictionFilters | None = None, cursor: str | None = None, limit: int = ROWS) -> PredictionsPage:
+    """Give logged rows of ``endpoint``, newest first, without the inputs that ``actor`` may not see. Two queries, and one for the policy; bounded work.
 
     The order is the rows' own, so a page goes on where the last one ended even if compaction has put
     their segments together meanwhile. Raises Invalid for a cursor that this list did not give.
     """
+    require(actor, Right.PREDICTIONS_VIEW, f"endpoint:{endpoint}")
+    mask = mask_for(actor, endpoint)
     wanted, after = filters or PredictionFilters(), _Cursor.read(cursor)
     for _ in range(_TRIES):
         metas = list(_segments(endpoint, wanted, after).values(*_META)[: _MOST_SEGMENTS + 1])
         count = _enough(metas, wanted, after, limit)
         horizon = metas[count]["last_at"] if count < len(metas) else None
-        found, whole = _newest_rows(metas[:count], wanted, after, horizon, limit + 1)
+        found, whole = _newest_rows(metas[:count], wanted, after, horizon, limit + 1, mask)
         if whole:  # else some were compacted, or deleted, between the two queries
             break
     if len(found) > limit:
@@ -137,18 +147,21 @@ def predictions_page(endpoint: str, *, filters: PredictionFilters | None = None,
     return PredictionsPage(results, _Cursor(horizon, _LAST_ID, _LAST_ROW).text, None if results and not wanted.of_rows else horizon)
 
 
-def prediction(identifier: UUID, endpoint: str | None = None) -> PredictionDetail:
-    """Give one logged request with all its rows; raises NotFound. One query, at most 64 segments around the id's time."""
+def prediction(*, actor: Actor, endpoint: str, identifier: UUID) -> PredictionDetail:
+    """Give one logged request with all its rows, without the inputs that ``actor`` may not see; raises NotFound.
+
+    One query, and one for the policy; at most 64 segments around the id's time.
+    """
+    require(actor, Right.PREDICTIONS_VIEW, f"endpoint:{endpoint}")
+    mask = mask_for(actor, endpoint)
     try:
         moment = time_of(identifier)
     except (ValueError, OverflowError) as error:
         raise _not_logged(identifier) from error
-    around = PredictionSegment.objects.filter(last_at__gte=moment - _NEAR, last_at__lt=moment + LONGEST, first_at__lte=moment + _NEAR)
-    if endpoint is not None:
-        around = around.filter(endpoint=endpoint)
+    around = PredictionSegment.objects.filter(endpoint=endpoint, last_at__gte=moment - _NEAR, last_at__lt=moment + LONGEST, first_at__lte=moment + _NEAR)
     with _reading():
         for meta in around.order_by("last_at", "id").values(*_META, "columns")[:_MOST_CANDIDATES].iterator(chunk_size=_AT_ONCE):
-            table = decode(meta["columns"])
+            table, meta["masked"] = mask.lift_off(decode(meta["columns"]))
             mine = table.filter(pc.equal(table["prediction_id"], pa.scalar(identifier.bytes, pa.binary(16))))
             if mine.num_rows:
                 return _detail(identifier, meta, mine)
@@ -220,7 +233,7 @@ def _enough(metas: list[dict[str, Any]], wanted: PredictionFilters, after: _Curs
 
 
 _Found = tuple[_Cursor, dict[str, Any], dict[str, Any], frozenset[str]]
-"""A row: its place, its segment, its values, and which of these are of single precision."""
+"""A row: its place, its segment with what is masked in it, its values, and which of these are of single precision."""
 
 
 def _reading() -> AbstractContextManager[None]:
@@ -229,7 +242,7 @@ def _reading() -> AbstractContextManager[None]:
 
 
 def _newest_rows(
-    metas: list[dict[str, Any]], wanted: PredictionFilters, after: _Cursor | None, horizon: datetime | None, limit: int
+    metas: list[dict[str, Any]], wanted: PredictionFilters, after: _Cursor | None, horizon: datetime | None, limit: int, mask: Mask
 ) -> tuple[list[tuple[_Cursor, Prediction]], bool]:
     """Give the newest matching rows of the segments that come after the cursor and above the horizon, and whether no segment was gone.
 
@@ -245,8 +258,9 @@ def _newest_rows(
             place = places[identifier]
             whole = whole and place == expected
             expected = place + 1
-            table = _newest(_within(decode(blob), wanted, after, horizon), after, limit)
-            found = sorted([*found, *_after(table, metas[place], after)], key=lambda each: each[0], reverse=True)[:limit]
+            table, masked = mask.lift_off(decode(blob))
+            table = _newest(_within(table, wanted, after, horizon), after, limit)
+            found = sorted([*found, *_after(table, {**metas[place], "masked": masked}, after)], key=lambda each: each[0], reverse=True)[:limit]
             if len(found) == limit and expected < len(metas) and metas[expected]["last_at"] < found[-1][0].at:
                 break
         else:
@@ -316,6 +330,7 @@ def _prediction(meta: dict[str, Any], values: dict[str, Any], singles: frozenset
         key_id=values["key_id"] or "",
         flags=tuple(word for bit, word in WORDS_OF_FLAGS.items() if (values["flags"] or 0) & bit),
         inputs={name[3:]: _plain(value, single=name in singles) for name, value in values.items() if name.startswith("in.")},
+        masked=meta["masked"],
         outputs={name[4:]: _plain(value, single=name in singles) for name, value in values.items() if name.startswith("out.")},
     )
 

@@ -9,6 +9,7 @@ from playwright.sync_api import expect
 from access.actors import Actor
 from registry.compare_answers import compare_answers
 from registry.models import AnswerComparison, Artifact, Version
+from serving.edit_endpoint import edit_endpoint
 from serving.models import Endpoint
 from tests.browser.conftest import PHONE, OpenPage, faults, overflow, violations
 from tests.console.conftest import judged
@@ -116,6 +117,21 @@ def test_axe_finds_nothing_where_traffic_was_judged(open_page: OpenPage) -> None
         assert faults(page) == []
     page.locator("tbody th a").first.click()
     expect(page.get_by_role("heading", name="The way it took")).to_be_visible()
+    assert faults(page) == []
+
+
+@pytest.mark.usefixtures("judged")
+@pytest.mark.parametrize("role", ["operator", "admin"])
+def test_axe_finds_nothing_where_inputs_are_masked(open_page: OpenPage, admin: Actor, role: str) -> None:
+    edit_endpoint(actor=admin, endpoint="churn-scorer", changes={"masked_inputs": ["charges", "plan"]})
+    page = open_page("/endpoints/churn-scorer/settings/", role=role)
+    assert faults(page) == []
+    page.goto(PREDICTIONS)
+    assert (page.get_by_text("charges, plan masked").count() > 0) == (role == "operator")
+    assert faults(page) == []
+    page.locator("tbody th a").first.click()
+    expect(page.get_by_role("heading", name="The way it took")).to_be_visible()
+    assert (page.get_by_role("cell", name="masked").count() > 0) == (role == "operator")
     assert faults(page) == []
 
 

@@ -119,6 +119,33 @@ def _in_process(product: Product, *arguments: str) -> Result:
     return CliRunner().invoke(signalbox, [*arguments, *where])
 
 
+def test_masks_inputs_which_an_export_then_leaves_empty(product: Product, iris: Path, tmp_path: Path) -> None:
+    name, columns = "cli-masked", ["petal width (cm)", "sepal length (cm)"]
+    _json(product, "create-endpoint", name)
+    assert _json(product, "configure", name, f"masked_inputs={','.join(columns)}")["masked_inputs"] == columns
+    product.command("deploy", name, "cli-iris", "1")
+    _json(product, "predict", name, str(iris / "two.json"))
+    key = product.command("keys", "create", "cli operator", "--scope", "operate").stdout.strip()
+    refused = product.command("configure", name, "masked_inputs=", SIGNALBOX_KEY=key)
+    assert (refused.returncode, "predictions.unmask" in refused.stderr) == (1, True)
+    unknown = product.command("configure", name, 'masked_inputs=["petal"]')
+    assert (unknown.returncode, "No registered version has a feature 'petal'" in unknown.stderr) == (1, True)
+
+    def exported(number: int, **environ: str) -> tuple[str, list[float | None], list[float]]:
+        file = tmp_path / f"{number}.parquet"
+        done = product.command("export-predictions", name, "--format", "parquet", "-o", str(file), **environ)
+        table = pq.read_table(file)
+        inputs = [table[f"in.{column}"].to_pylist() if table.num_rows else [] for column in (columns[0], "petal length (cm)")]
+        return done.stderr, *inputs
+
+    numbers = iter(range(1000))
+    assert _eventually(lambda: exported(next(numbers)), lambda found: bool(found[1])) == ("", [0.2, 0.2], [1.4, 1.4])
+    told = "Masked and empty: 2 columns of inputs. Seeing the values needs the right predictions.unmask.\n"
+    assert exported(next(numbers), SIGNALBOX_KEY=key) == (told, [None, None], [1.4, 1.4])
+    assert _json(product, "configure", name, "masked_inputs=")["masked_inputs"] == []
+    assert exported(next(numbers), SIGNALBOX_KEY=key)[1] == [0.2, 0.2]
+
+
 def test_lists_models_and_versions(product: Product, iris: Path) -> None:
     assert [row["number"] for row in _json(product, "versions", "cli-iris")] == [2, 1]
     assert "cli-iris" in product.command("models").stdout

@@ -100,7 +100,7 @@ def test_the_list_shows_what_turned_out_to_be_true_in_one_query(
     first, second, third = segment(BEGIN, 4, per_request=2)[0], *segment(BEGIN, 2, slot="green", version=13)
     client = client_of("viewer")
     client.get(PATH)
-    with django_assert_num_queries(11) as before:
+    with django_assert_num_queries(12) as before:
         assert OUTCOME.findall(client.get(PATH).content.decode()) == ["—"] * 6
     batch = OutcomeBatch.objects.create(actor_id="key:1", actor_name="billing", rows=4)
     for identifier, row, value, more in (

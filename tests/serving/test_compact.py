@@ -18,7 +18,7 @@ from serving.dataplane import columns
 from serving.models import Compaction, PredictionSegment, ReplacedSegment
 from serving.queries import prediction, predictions_page
 from serving.tasks import compact_log
-from tests.serving.test_predictions import NAME, segment
+from tests.serving.test_predictions import NAME, SEES_ALL, segment
 
 # On the edge of a stretch, long settled.
 BEGIN = datetime.fromtimestamp(int(now().timestamp()) // 3600 * 3600 - 7200, UTC)
@@ -32,7 +32,7 @@ def rows_of(endpoint: str = NAME, limit: int = 7) -> list[tuple[UUID, int]]:
     """Every row that the pages of the log show, in their order."""
     seen, cursor = [], None
     while True:
-        page = predictions_page(endpoint, cursor=cursor, limit=limit)
+        page = predictions_page(actor=SEES_ALL, endpoint=endpoint, cursor=cursor, limit=limit)
         seen += [(each.id, each.row) for each in page.results]
         cursor = page.next
         if cursor is None:
@@ -127,11 +127,11 @@ def test_a_page_goes_on_where_it_ended_though_its_segments_were_compacted_meanwh
         segment(BEGIN + timedelta(seconds=3 * number, milliseconds=1), 2, slot="green")
     profiled()
     whole = rows_of()
-    first = predictions_page(NAME, limit=25)
+    first = predictions_page(actor=SEES_ALL, endpoint=NAME, limit=25)
     compact.compact_log()
     rest, cursor = [], first.next
     while cursor is not None:
-        page = predictions_page(NAME, cursor=cursor, limit=25)
+        page = predictions_page(actor=SEES_ALL, endpoint=NAME, cursor=cursor, limit=25)
         rest += page.results
         cursor = page.next
     assert [(each.id, each.row) for each in [*first.results, *rest]] == whole
@@ -143,7 +143,7 @@ def test_a_prediction_and_its_outcome_are_found_in_a_piece(db) -> None:
     compact.compact_log()
     assert PredictionSegment.objects.count() == 1
     for identifier in wanted:
-        assert [each.inputs["tenure"] for each in prediction(identifier, NAME).rows] == [3, 4, 5]
+        assert [each.inputs["tenure"] for each in prediction(actor=SEES_ALL, endpoint=NAME, identifier=identifier).rows] == [3, 4, 5]
     assert set(_predictions(set(wanted))) == {(identifier, row) for identifier in wanted for row in range(3)}
 
 

@@ -15,6 +15,7 @@ from django.db import connection
 from hypothesis import given
 from hypothesis import strategies as st
 
+from access.actors import system
 from access.models import AuditEntry
 from core.clock import now
 from core.errors import Forbidden, Invalid, NotFound
@@ -41,6 +42,7 @@ from serving.segments import (
 from serving.tasks import delete_old
 
 NAME = "churn-scorer"
+SEES_ALL = system("tests")
 BEGIN = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
 
 
@@ -99,10 +101,10 @@ def test_a_page_is_newest_first_and_goes_on_where_it_ended(db, django_assert_num
     segment(BEGIN, 60)
     segment(BEGIN + timedelta(seconds=1), 40)
     with django_assert_num_queries(2):
-        first = predictions_page(NAME)
+        first = predictions_page(actor=SEES_ALL, endpoint=NAME)
     assert tenures(first) == [*range(39, -1, -1), *range(59, 49, -1)]
     with django_assert_num_queries(2):
-        second = predictions_page(NAME, cursor=first.next)
+        second = predictions_page(actor=SEES_ALL, endpoint=NAME, cursor=first.next)
     assert tenures(second) == list(range(49, -1, -1))
     assert second.next is None
 
@@ -119,8 +121,8 @@ def test_the_database_makes_no_more_than_is_read_of_the_pieces(transactional_db)
         return result
 
     with connection.execute_wrapper(look):
-        predictions_page(NAME)
-        prediction(identifier)
+        predictions_page(actor=SEES_ALL, endpoint=NAME)
+        prediction(actor=SEES_ALL, endpoint=NAME, identifier=identifier)
     assert held == [False, False]
 
 
@@ -130,7 +132,7 @@ def test_each_row_is_shown_once_whatever_the_page(db):
     seen = []
     cursor = None
     while True:
-        page = predictions_page(NAME, cursor=cursor, limit=3)
+        page = predictions_page(actor=SEES_ALL, endpoint=NAME, cursor=cursor, limit=3)
         seen += [(each.id, each.row) for each in page.results]
         cursor = page.next
         if cursor is None:
@@ -140,7 +142,7 @@ def test_each_row_is_shown_once_whatever_the_page(db):
 
 def test_a_prediction_has_all_that_was_logged(db):
     (identifier,) = segment(BEGIN, 1, flags=FLAG_OUT_OF_BOUNDS | FLAG_DEMO)
-    (each,) = predictions_page(NAME).results
+    (each,) = predictions_page(actor=SEES_ALL, endpoint=NAME).results
     assert (each.id, each.row, each.slot, each.model, each.version) == (identifier, 0, "blue", "churn", 12)
     assert (each.received_at, each.latency_ms, each.request_id, each.key_id) == (BEGIN, 1.5, "", "app")
     assert (each.flags, each.inputs, each.outputs) == (
@@ -158,7 +160,7 @@ def test_filters(db):
     segment(BEGIN, 9, endpoint="other")
 
     def found(**filters) -> int:
-        return len(predictions_page(NAME, filters=PredictionFilters(**filters)).results)
+        return len(predictions_page(actor=SEES_ALL, endpoint=NAME, filters=PredictionFilters(**filters)).results)
 
     assert found() == 6
     assert (found(slot="green"), found(version=12), found(slot="green", version=12)) == (2, 4, 0)
@@ -173,7 +175,7 @@ def test_a_page_reads_no_segment_that_is_older_than_its_last_row(db):
     PredictionSegment.objects.update(columns=b"not to be read")
     for number in range(1, 4):
         segment(BEGIN + timedelta(seconds=number), 30, flags=FLAG_OUT_OF_BOUNDS if number > 1 else 0)
-    page = predictions_page(NAME, filters=PredictionFilters(flagged=True))
+    page = predictions_page(actor=SEES_ALL, endpoint=NAME, filters=PredictionFilters(flagged=True))
     assert (len(page.results), page.results[-1].received_at) == (50, BEGIN + timedelta(seconds=2, milliseconds=10))
 
 
@@ -183,18 +185,18 @@ def test_a_filter_that_finds_little_says_how_far_back_it_looked(db, monkeypatch)
     for number in range(1, 5):
         segment(BEGIN + timedelta(seconds=number), 8)
     wanted = PredictionFilters(key_id="rare")
-    first = predictions_page(NAME, filters=wanted)
+    first = predictions_page(actor=SEES_ALL, endpoint=NAME, filters=wanted)
     assert (first.results, first.searched_to) == ([], BEGIN + timedelta(seconds=2, milliseconds=7))
-    second = predictions_page(NAME, filters=wanted, cursor=first.next)
+    second = predictions_page(actor=SEES_ALL, endpoint=NAME, filters=wanted, cursor=first.next)
     assert (second.results, second.searched_to) == ([], BEGIN + timedelta(milliseconds=1))
-    third = predictions_page(NAME, filters=wanted, cursor=second.next)
+    third = predictions_page(actor=SEES_ALL, endpoint=NAME, filters=wanted, cursor=second.next)
     assert (len(third.results), third.next, third.searched_to) == (2, None, None)
 
 
 @pytest.mark.parametrize("cursor", ["x", "e30", "WzEsMiwzXQ", "WyJhIiwiYiIsImMiXQ"])
 def test_refuses_a_cursor_that_it_did_not_give(db, cursor):
     with pytest.raises(Invalid, match="cursor is not one that this list gave"):
-        predictions_page(NAME, cursor=cursor)
+        predictions_page(actor=SEES_ALL, endpoint=NAME, cursor=cursor)
 
 
 def test_one_prediction_is_found_by_its_id_with_all_rows(db, django_assert_num_queries):
@@ -204,19 +206,18 @@ def test_one_prediction_is_found_by_its_id_with_all_rows(db, django_assert_num_q
         if second == 17:
             wanted = ids[2]
     with django_assert_num_queries(1):
-        detail = prediction(wanted, NAME)
+        detail = prediction(actor=SEES_ALL, endpoint=NAME, identifier=wanted)
     assert (detail.id, detail.slot, detail.version, detail.table_revision, detail.build_digest) == (wanted, "blue", 12, 7, "d" * 64)
     assert [(each.row, each.inputs["tenure"]) for each in detail.rows] == [(0, 6), (1, 7), (2, 8)]
-    assert prediction(wanted).rows == detail.rows
 
 
 def test_one_that_is_not_logged_is_not_found(db):
     (identifier,) = segment(BEGIN, 1)
     for missing in (uuid7(ms(BEGIN)), UUID(int=0), UUID(int=2**128 - 1)):
         with pytest.raises(NotFound, match="no logged prediction"):
-            prediction(missing, NAME)
+            prediction(actor=SEES_ALL, endpoint=NAME, identifier=missing)
     with pytest.raises(NotFound):
-        prediction(identifier, "other")
+        prediction(actor=SEES_ALL, endpoint="other", identifier=identifier)
 
 
 def text_of(export) -> str:
@@ -350,13 +351,13 @@ def test_numbers_of_single_precision_are_shown_as_they_were_sent(endpoint, clien
     made = made.append_column("out.exact", pa.array([0.10000000149011612, 0.1, 16777217.0]))
     made = made.append_column("out.probabilities", pa.array([[0.1, 0.9], None, [0.3]], pa.list_(pa.float32())))
     PredictionSegment.objects.update(columns=encode(made))
-    rows = prediction(identifier, NAME).rows
+    rows = prediction(actor=SEES_ALL, endpoint=NAME, identifier=identifier).rows
     assert [row.inputs["charges"] for row in rows] == [0.1, 0.33333334, None]
     assert [row.inputs["tenure"] for row in rows] == [7, 0, 2]
     assert [row.outputs["score"] for row in rows] == [0.7, 0.2, 0.3]
     assert [row.outputs["exact"] for row in rows] == [0.10000000149011612, 0.1, 16777217.0]
     assert [row.outputs["probabilities"] for row in rows] == [[0.1, 0.9], None, [0.3]]
-    assert sorted(row.inputs["charges"] or 0 for row in predictions_page(NAME).results) == [0, 0.1, 0.33333334]
+    assert sorted(row.inputs["charges"] or 0 for row in predictions_page(actor=SEES_ALL, endpoint=NAME).results) == [0, 0.1, 0.33333334]
     viewer = client_of("scientist")
     page = viewer.get(f"/endpoints/{NAME}/predictions/{identifier}/").content.decode()
     assert "0.10000000149" not in page.replace("exact</dt><dd>0.10000000149011612", "")
