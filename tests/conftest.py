@@ -7,11 +7,17 @@ from collections.abc import Callable, Iterator
 import pytest
 from django.conf import settings
 from django.test import Client
+from hypothesis import HealthCheck
+from hypothesis import settings as hypothesis_settings
 
 from access.actors import Actor
 from tests.product import Product, start_product
 
 ClientOf = Callable[[str], Client]
+
+# Tests say nothing of time: the machine may be busy.
+hypothesis_settings.register_profile("untimed", hypothesis_settings(), deadline=None, suppress_health_check=[HealthCheck.too_slow])
+hypothesis_settings.load_profile("untimed")
 
 
 def pytest_configure() -> None:

@@ -184,7 +184,7 @@ def _found(draw: Callable[..., Any], signature: Signature, rows: int) -> dict[st
     return found | {name: draw(blobs) for name in forged}
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(st.data())
 def test_whatever_is_forged_is_refused_or_can_be_kept(data: st.DataObject) -> None:
     signature = data.draw(signatures())
@@ -209,7 +209,7 @@ def test_whatever_is_forged_is_refused_or_can_be_kept(data: st.DataObject) -> No
     assert kept.reference is None or kept.reference.num_rows == rows
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.data())
 def test_a_garbled_report_is_garbled_and_nothing_else(data: st.DataObject) -> None:
     whole = wire.encode(_converted(data.draw(signatures()), original_ms=1.0), {"onnx": b"onnx", "answer.label": np.array(["a"], dtype=object)})

@@ -110,7 +110,7 @@ BODIES = st.one_of(
 
 
 @pytest.mark.parametrize("form", ["infer", "predict", "invocations"])
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(body=BODIES, length=st.none() | st.integers(-1, 80), encoding=st.sampled_from(["", "", "", "gzip", "br"]))
 def test_no_body_gets_a_5xx(standing: Plane, form: str, body: bytes, length: int | None, encoding: str) -> None:
     headers = {} if length is None else {"Inference-Header-Content-Length": str(length)}

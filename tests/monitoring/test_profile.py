@@ -30,7 +30,7 @@ def _exact(made: Profile) -> object:
     return {key: msgspec.structs.replace(one, sketch=b"", total=0.0, squares=0.0) for key, one in made.features.items()}, made.n
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(_rows, _rows, _rows)
 def test_merging_is_commutative_and_associative_and_the_same_as_profiling_all(one: Rows, two: Rows, three: Rows) -> None:
     a, b, c = _of(one), _of(two), _of(three)
@@ -39,7 +39,7 @@ def test_merging_is_commutative_and_associative_and_the_same_as_profiling_all(on
     assert _exact(profile.merge(profile.merge(a, b), c)) == _exact(_of([*one, *two, *three]))
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(_rows, st.randoms())
 def test_the_order_of_rows_does_not_matter(rows: Rows, random: object) -> None:
     shuffled = list(rows)

@@ -40,7 +40,7 @@ def test_whatever_else_is_not(weights):
     assert (wrong_with_split(weights) == "") == (sum(weights.values()) == 100)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(splits())
 def test_each_slot_gets_its_share_of_4000_callers(weights):
     slots = list(weights.items())
@@ -51,7 +51,7 @@ def test_each_slot_gets_its_share_of_4000_callers(weights):
         assert abs(counted[name] - 4000 * share) <= 5 * (4000 * share * (1 - share)) ** 0.5
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.integers(0, 100), st.integers(0, 100))
 def test_raising_greens_share_only_moves_callers_to_green(one, other):
     low, high = sorted((one, other))
@@ -62,7 +62,7 @@ def test_raising_greens_share_only_moves_callers_to_green(one, other):
             assert choose(key, after) == 1
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(splits(), st.data())
 def test_raising_one_of_many_moves_callers_to_it_alone(weights, data):
     """The others keep their proportions when their weights stay: rendezvous hashing scores each slot by itself."""
