@@ -115,7 +115,8 @@ def _frame(data: bytes, max_rows: int) -> Any:
         import pyarrow as pa
         import pyarrow.parquet as pq
 
-        return pq.read_table(pa.BufferReader(data), use_threads=False, pre_buffer=False).slice(0, max_rows).to_pandas(use_threads=False)
+        table = pq.ParquetFile(pa.BufferReader(data)).read(use_threads=False)  # pq.read_table starts a thread, which a child may not
+        return table.slice(0, max_rows).to_pandas(use_threads=False)
     if data.lstrip()[:1] in {b"[", b"{"}:
         return pd.DataFrame.from_records(_records(data)[:max_rows])
     header = data.partition(b"\n")[0].decode("utf-8-sig")
