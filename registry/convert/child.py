@@ -1,43 +1,33 @@
-"""The process that opens a stranger's file: files closed, trusted imports, lockdown, and only then the bytes.
-
-Started by ``sandbox.run`` as ``python -I child.py ROOT ORDER`` with an empty environment; reads and
-writes nothing but the descriptors that it inherits.
-"""
+"""What a fork of the template does: lockdown first, and only then the bytes of a stranger's file."""
 
 from __future__ import annotations
 
 import json
 import os
-import sys
 from pathlib import Path
 
+from registry.convert import confine, jobs
 
-def main() -> None:
-    """Do one order and end without any clean-up that the file could have hooked."""
-    root, order = sys.argv[1], json.loads(sys.argv[2])
-    sys.path.append(root)
-    from registry.convert import confine
-    from registry.convert.sandbox import CANNOT_CONFINE, CANNOT_START
+_CODE = Path(__file__).resolve().parents[1]
 
-    confined = order["arguments"].pop("confined", True)
+
+def do(template: int, report: int, order: int, *files: int) -> None:
+    """Do one order of the process ``template``, all in descriptors, and end without any clean-up that the file could have hooked."""
+    given = json.loads(_read(order))
+    confined = given["arguments"].pop("confined", True)
     try:
         if confined:
-            confine.close_files(Path(root) / "registry")
-        from registry.convert import jobs
-
-        jobs.prepare(order["job"])
-        if confined:
-            confine.lock(memory_bytes=order["memory_bytes"], cpu_s=order["cpu_s"])
+            confine.close_files(_CODE)
+            confine.lock(memory_bytes=given["memory_bytes"], cpu_s=given["cpu_s"])
         else:
-            confine.lock_what_can_be(memory_bytes=order["memory_bytes"], cpu_s=order["cpu_s"])
+            confine.lock_what_can_be(memory_bytes=given["memory_bytes"], cpu_s=given["cpu_s"])
     except OSError as error:
         os.write(2, f"{error}\n".encode())
-        os._exit(CANNOT_CONFINE)
-    except ImportError as error:
-        os.write(2, f"{error}\n".encode())
-        os._exit(CANNOT_START)
-    files = {name: _read(descriptor) for name, descriptor in order["files"].items()}
-    _write(order["report"], jobs.do(order["job"], files, order["arguments"]))
+        os._exit(confine.CANNOT_CONFINE)
+    if os.getppid() != template:  # it ended before this process was bound to end with it
+        os._exit(1)
+    contents = {name: _read(file) for name, file in zip(given["files"], files, strict=True)}
+    _write(report, jobs.do(given["job"], contents, given["arguments"]))
     os._exit(0)
 
 
@@ -50,6 +40,3 @@ def _write(descriptor: int, report: bytes) -> None:
     rest = memoryview(report)
     while rest:
         rest = rest[os.write(descriptor, rest) :]
-
-
-main()

@@ -1,8 +1,8 @@
 """The lockdown of a sandbox process, in two halves, and the probe that says what of it works here.
 
-``close_files`` comes before anything else is imported, so that every thread inherits it; ``lock`` comes
-after the trusted imports and before the first of a stranger's bytes. Both fail closed. Where the kernel
-cannot do them, data is still read by nobody and within limits.
+The template closes files before it imports anything else. A child of it does both halves, ``close_files`` anew
+and for itself alone, before the first of a stranger's bytes. Both fail closed. Where the kernel cannot do them,
+data is still read by nobody and within limits.
 """
 
 from __future__ import annotations
@@ -14,6 +14,9 @@ import sysconfig
 from pathlib import Path
 
 from registry.convert import landlock, limits, seccomp
+
+CANNOT_CONFINE = 70
+"""The exit code of a process that could not lock itself down."""
 
 _SYSTEM = ("/lib", "/lib64", "/usr/lib", "/usr/lib64", "/etc/ld.so.cache", "/etc/localtime", "/usr/share/zoneinfo")
 _DEVICES = ("/proc/self", "/dev/null", "/dev/urandom", "/proc/cpuinfo", "/proc/meminfo", "/sys/devices/system")
@@ -27,10 +30,10 @@ def readable_paths(code: Path) -> list[Path]:
     return [code, *shared, *(Path(path) for path in sorted(filter(None, installed))), *(Path(path) for path in _SYSTEM + _DEVICES)]
 
 
-def close_files(code: Path) -> None:
-    """From here on: read trusted code, write nothing. Raises OSError where the kernel cannot."""
+def close_files(code: Path, *more: Path) -> None:
+    """From here on: read trusted code and ``more``, write nothing. Raises OSError where the kernel cannot."""
     limits.promise_no_new_privileges()
-    landlock.restrict(readable_paths(code))
+    landlock.restrict([*readable_paths(code), *more])
 
 
 def lock(*, memory_bytes: int, cpu_s: int) -> None:
@@ -43,6 +46,7 @@ def _lessen(*, memory_bytes: int, cpu_s: int) -> None:
     """Bound the process and give up every right: what every kernel can."""
     limits.set_limits(memory_bytes=memory_bytes, cpu_s=cpu_s)
     limits.become_nobody()
+    limits.end_with_parent()
     limits.hide_memory()
     limits.promise_no_new_privileges()
 

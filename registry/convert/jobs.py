@@ -32,16 +32,6 @@ Files = Mapping[str, bytes]
 Blobs = dict[str, Any]
 
 
-def prepare(job: str) -> None:
-    """Import, and use once, all that the job needs: after the lockdown nothing can be imported from a closed directory."""
-    from registry.convert import warm
-
-    if job == "look":
-        warm.look()
-    else:
-        warm.up(with_sklearn=job == "convert")
-
-
 def do(job: str, files: Files, arguments: Mapping[str, Any]) -> bytes:
     """Do the job and give its report; a reason to stop is a report too."""
     warnings.simplefilter("ignore")

@@ -1,14 +1,11 @@
-"""The parent's side of the sandbox: starts a confined process, bounds it, and distrusts what it says."""
+"""The parent's side of the sandbox: has a confined process forked, bounds it, and distrusts what it says."""
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import os
 import selectors
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,31 +15,17 @@ from typing import Any
 
 import msgspec
 
-from registry.convert import confine, structure, wire
+from registry.convert import confine, structure, template, wire
 from registry.convert.limits import SandboxLimits
 
 log = logging.getLogger(__name__)
 
-_ROOT = Path(__file__).resolve().parents[2]
-_CHILD = Path(__file__).with_name("child.py")
-_ENVIRONMENT = {
-    "ORT_DISABLE_TELEMETRY": "1",
-    "OMP_NUM_THREADS": "1",
-    "OPENBLAS_NUM_THREADS": "1",
-    "MKL_NUM_THREADS": "1",
-    "MALLOC_ARENA_MAX": "2",
-    "ARROW_DEFAULT_MEMORY_POOL": "system",
-    "JOBLIB_MULTIPROCESSING": "0",
-    "LC_ALL": "C.UTF-8",
-}
 _CHUNK = 2**20
 _ERRORS_KEPT = 8 * 2**10
+_GRACE_S = 2.0
 _SHRUNK = "Register a smaller model, or raise the sandbox's limits in the settings."
 _HOSTILE = "Register a file that you saved yourself; if it is one, export the model to ONNX."
-CANNOT_CONFINE = 70
-"""The exit code of a child that could not lock itself down."""
-CANNOT_START = 71
-"""The exit code of one that lacks a library, as while packages are replaced: nothing of the file was read."""
+_AGAIN = "check the version again: signalbox check-again."
 
 
 @dataclass(frozen=True)
@@ -60,39 +43,33 @@ def can_confine() -> bool:
 
 
 def run(job: str, *, files: Mapping[str, Path | bytes], limits: SandboxLimits, arguments: Mapping[str, Any] | None = None) -> Outcome:
-    """Run ``job`` of ``child.py`` on ``files`` in a confined process; always an answer, never an exception of the child's."""
-    descriptors = {name: _opened(source) for name, source in files.items()}
+    """Run ``job`` of ``jobs`` on ``files`` in a confined process; always an answer, never an exception of the child's."""
+    order = {"job": job, "files": list(files), "memory_bytes": limits.memory_bytes, "cpu_s": limits.cpu_s, "arguments": dict(arguments or {})}
     report, errors = os.pipe(), os.pipe()
-    order = {
-        "job": job,
-        "files": descriptors,
-        "report": report[1],
-        "memory_bytes": limits.memory_bytes,
-        "cpu_s": limits.cpu_s,
-        "arguments": dict(arguments or {}),
-    }
-    command = [sys.executable, "-I", str(_CHILD), str(_ROOT), msgspec.json.encode(order).decode()]
     try:
-        process = subprocess.Popen(
-            command,
-            env=_ENVIRONMENT,
-            cwd="/",
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=errors[1],
-            pass_fds=(*descriptors.values(), report[1]),
-            start_new_session=True,
-        )
+        with _forked(order, files, ends=(errors[1], report[1])) as fork:
+            data, complaint, stopped = _gathered(report[0], errors[0], limits)
+            code = fork.end(0 if stopped else _GRACE_S)
+    except template.CannotStart as error:
+        log.warning("the sandbox could not start: %s", error)
+        return Outcome(_cannot_start(str(error)), {})
+    except template.Lost:
+        return Outcome(wire.Halted("refused", "The sandbox was ended while it read the file, which says nothing of the file.", f"Please {_AGAIN}"), {})
     finally:
-        for descriptor in (*descriptors.values(), report[1], errors[1]):
-            os.close(descriptor)
-    try:
-        data, complaint, stopped = _gathered(report[0], errors[0], limits)
-    finally:
-        _end(process)
         os.close(report[0])
         os.close(errors[0])
-    return _outcome(process.returncode, data, complaint, stopped)
+    return _outcome(code, data, complaint, stopped)
+
+
+def _forked(order: Mapping[str, Any], files: Mapping[str, Path | bytes], *, ends: tuple[int, int]) -> template.Fork:
+    """Have a child forked that owns the ends of the pipes, the order and the files: from here on this process does not."""
+    given = list(ends)
+    try:
+        given.extend(_opened(source) for source in (msgspec.json.encode(order), *files.values()))
+        return template.keeper.fork(given)
+    finally:
+        for descriptor in given:
+            os.close(descriptor)
 
 
 def _opened(source: Path | bytes) -> int:
@@ -129,16 +106,6 @@ def _gathered(report: int, errors: int, limits: SandboxLimits) -> tuple[bytes, s
     return bytes(kept[report]), kept[errors].decode("utf-8", "replace"), ""
 
 
-def _end(process: subprocess.Popen[bytes]) -> None:
-    """Kill the whole process group, which the process cannot have left, unless it ends by itself."""
-    try:
-        process.wait(timeout=0.2)
-    except subprocess.TimeoutExpired:
-        with contextlib.suppress(ProcessLookupError):  # it has just ended
-            os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
-
-
 def _outcome(code: int, data: bytes, complaint: str, stopped: str) -> Outcome:
     if stopped or code != 0:
         log.info("a sandbox process ended with %s %s: %r", code, stopped, complaint[-2000:])
@@ -156,13 +123,9 @@ def _halted(code: int, complaint: str, stopped: str) -> wire.Halted:
         return wire.Halted("refused", "The file kept the sandbox busy beyond its time limit.", _SHRUNK)
     if stopped == "size":
         return wire.Halted("refused", "The sandbox's report is larger than is taken.", _SHRUNK)
-    if code == CANNOT_CONFINE:
+    if code == confine.CANNOT_CONFINE:
         last = complaint.strip().splitlines()[-1:] or [""]
         return wire.Halted("refused", f"The sandbox could not be locked down on this machine ({last[0][:200]}).", "Ask the operator to run signalbox doctor.")
-    if code == CANNOT_START:
-        last = complaint.strip().splitlines()[-1:] or [""]
-        advice = "Ask the operator to run make setup; then check the version again: signalbox check-again."
-        return wire.Halted("refused", f"The sandbox could not start on this machine ({last[0][:200]}), which says nothing of the file.", advice)
     reasons = {
         -signal.SIGSYS: ("The file tried a system call that the sandbox forbids, such as the network or starting a program.", _HOSTILE),
         -signal.SIGXCPU: ("The file used up the sandbox's processor time.", _SHRUNK),
@@ -172,3 +135,11 @@ def _halted(code: int, complaint: str, stopped: str) -> wire.Halted:
     }
     reason, advice = reasons.get(code, (f"The process that read the file ended with code {code} and no report.", _HOSTILE))
     return wire.Halted("refused", reason, advice)
+
+
+def _cannot_start(complaint: str) -> wire.Halted:
+    return wire.Halted(
+        "refused",
+        f"The sandbox could not start on this machine ({complaint[:200]}), which says nothing of the file.",
+        f"Ask the operator to run make setup; then {_AGAIN}",
+    )

@@ -1,4 +1,4 @@
-"""Imports and uses once what a sandbox job needs, while files can still be read."""
+"""Imports and uses once what the sandbox's jobs need, so that no child has to."""
 
 from __future__ import annotations
 
@@ -14,7 +14,15 @@ import numpy as np
 _CSV = b"a,b\n1,x\n2.5,\n3,y\n4,x\n"
 
 
-def look() -> None:
+def up() -> None:
+    """Look at files, read a table of each kind, convert a small pipeline, run it."""
+    warnings.simplefilter("ignore")
+    _look()
+    _tables()
+    _conversion()
+
+
+def _look() -> None:
     """Look at a zip and a pickle: their readers import codecs at the first use."""
     from registry import intake
 
@@ -27,16 +35,6 @@ def look() -> None:
         intake.refusal(file, kind)
 
 
-def up(*, with_sklearn: bool) -> None:
-    """Read a table of each kind, convert a small pipeline, run it."""
-    warnings.simplefilter("ignore")
-    _tables()
-    if with_sklearn:
-        _conversion()
-    else:
-        _runtime()
-
-
 def _tables() -> None:
     import pandas as pd
     import pyarrow as pa
@@ -44,8 +42,6 @@ def _tables() -> None:
 
     from registry.convert import sample
 
-    pa.set_cpu_count(1)
-    pa.set_io_thread_count(1)
     sink = io.BytesIO()
     pq.write_table(pa.table({"a": [1.0, None], "b": ["x", None], "c": pd.Categorical(["u", "v"])}), sink)
     for data in (_CSV, b'[{"a":1,"b":true},{"a":2.5,"b":null}]', sink.getvalue()):
@@ -76,20 +72,3 @@ def _conversion() -> None:
     jobs.best_form(model, inputs, "classification", answers)
     skops.io.loads(skops.io.dumps(StandardScaler().fit([[1.0], [2.0]])))
     IsolationForest(n_estimators=2).fit([[1.0], [2.0], [3.0]]).predict([[1.0]])
-
-
-def _runtime() -> None:
-    from onnx import TensorProto, helper
-
-    from registry.convert import onnx_check, onnx_run
-
-    sides = [None, 1]
-    graph = helper.make_graph(
-        [helper.make_node("Neg", ["x"], ["y"])],
-        "warm",
-        [helper.make_tensor_value_info("x", TensorProto.FLOAT, sides)],
-        [helper.make_tensor_value_info("y", TensorProto.FLOAT, sides)],
-    )
-    data = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8).SerializeToString()
-    onnx_check.parse(data)
-    onnx_run.run(onnx_run.open_session(data), {"x": np.zeros((1, 1), dtype=np.float32)})

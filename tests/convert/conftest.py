@@ -6,19 +6,18 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import textwrap
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
-import msgspec
 import pytest
 
-from registry.convert import sandbox
+from registry.convert import sandbox, template
 from registry.convert.check import Examined, SandboxLimits, Step, examine
 
 ATTACKER = Path(__file__).with_name("attacker.py")
-OPENER = Path(__file__).with_name("opener.py")
+OWN_TEMPLATE = Path(__file__).with_name("own_template.py")
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -66,54 +65,41 @@ def opened() -> Callable[..., sandbox.Outcome]:
     return run
 
 
-class LockedProcess:
-    """One locked process that does one job after another: starting one takes seconds. Fails if it does not outlive them all."""
-
-    def __init__(self, *prepared: str, limits: SandboxLimits) -> None:
-        command = [sys.executable, "-I", str(OPENER), str(ROOT), ",".join(prepared), str(limits.memory_bytes), str(limits.cpu_s)]
-        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=sandbox._ENVIRONMENT, cwd="/")
-
-    def __enter__(self) -> LockedProcess:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        with self._process:
-            assert self._process.stdin is not None
-            self._process.stdin.close()
-        assert self._process.returncode == 0
-
-    def run(
-        self, job: str, *, files: Mapping[str, Path | bytes], limits: SandboxLimits | None = None, arguments: Mapping[str, Any] | None = None
-    ) -> sandbox.Outcome:
-        """Do what ``sandbox.run`` does, but in this process."""
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        given = {name: source.read_bytes() if isinstance(source, Path) else source for name, source in files.items()}
-        order = msgspec.msgpack.encode([job, given, dict(arguments or {})])
-        self._process.stdin.write(len(order).to_bytes(8, "little") + order)
-        self._process.stdin.flush()
-        length = int.from_bytes(self._process.stdout.read(8), "little")
-        return sandbox._outcome(0, self._process.stdout.read(length), "", "")
+def open_each(files: Mapping[str, tuple[str, bytes]], *, job: str = "convert", limits: SandboxLimits | None = None) -> dict[str, sandbox.Outcome]:
+    """Open each (kind, bytes) with the sandbox's job."""
+    arguments = {"sample_rows": 100}
+    return {
+        name: sandbox.run(job, files={"original": data}, limits=limits or SandboxLimits(cpu_s=60), arguments=arguments | {"kind": kind})
+        for name, (kind, data) in files.items()
+    }
 
 
-@pytest.fixture(scope="module")
-def locked_process() -> Iterator[LockedProcess]:
-    """A process that looks, converts and answers for all tests of a module."""
-    with LockedProcess("look", "convert", limits=SandboxLimits(cpu_s=300)) as process:
-        yield process
+def children_of(process_id: int) -> list[int]:
+    return [int(child) for child in Path(f"/proc/{process_id}/task/{process_id}/children").read_text().split()]
+
+
+def children_of_template() -> list[int]:
+    """Give the processes that do the jobs of this process."""
+    return [] if template.keeper.present is None else children_of(template.keeper.present._process.pid)
 
 
 @pytest.fixture
-def examined_quickly(examined: Callable[..., Examination], locked_process: LockedProcess, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Examination]:
-    """Examine bytes as the worker does, but for the start of three processes."""
-    monkeypatch.setattr(sandbox, "run", locked_process.run)
-    return examined
+def own_template(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], Path]]:
+    """Have the sandbox start a template of the test's own: the real one, but for the imports and for what its code changes. Gives its script.
 
+    ``do`` takes the place of a job, in a child that is locked down as all are: every list and scan is already beaten there.
+    """
 
-def open_in_one_process(files: Mapping[str, tuple[str, bytes]], *, job: str = "convert", limits: SandboxLimits | None = None) -> dict[str, sandbox.Outcome]:
-    """Open each (kind, bytes) with the sandbox's job, all in one locked process."""
-    with LockedProcess(job, limits=limits or SandboxLimits(cpu_s=60)) as process:
-        return {name: process.run(job, files={"original": data}, arguments={"kind": kind, "sample_rows": 100}) for name, (kind, data) in files.items()}
+    def start_from(code: str) -> Path:
+        script = tmp_path / "template_process.py"
+        script.write_text(f"{OWN_TEMPLATE.read_text()}\n{textwrap.dedent(code)}\njobs.do = do\ntemplate_process.main()\n")
+        monkeypatch.setattr(template, "_SCRIPT", script)
+        monkeypatch.setattr(template.keeper, "present", None)
+        return script
+
+    yield start_from
+    if template.keeper.present is not None:
+        template.keeper.present.end()
 
 
 @pytest.fixture(scope="module")

@@ -86,10 +86,10 @@ def test_a_pipeline_of_texts_and_missing_values_becomes_columns_and_agrees_on_ev
     assert msgspec.json.decode(msgspec.json.encode(signature), type=Signature) == signature
 
 
-def test_a_missing_text_is_the_empty_string_to_the_build(examined_quickly: Examine) -> None:
+def test_a_missing_text_is_the_empty_string_to_the_build(examined: Examine) -> None:
     encode = make_column_transformer((OneHotEncoder(handle_unknown="ignore"), ["city"]), remainder="drop")
     model = make_pipeline(encode, LogisticRegression()).fit(PEOPLE[["city"]], CHURN)
-    found = examined_quickly(dumped(model), sample=csv(PEOPLE[["city"]].assign(row=1)))
+    found = examined(dumped(model), sample=csv(PEOPLE[["city"]].assign(row=1)))
     assert found.result.onnx is not None
     build = onnxruntime.InferenceSession(found.result.onnx)
     given = build.run(["probabilities"], {"city": np.array([[""], ["Ulm"]], dtype=object)})[0]
@@ -132,12 +132,12 @@ MODELS: dict[str, tuple[Any, str, Callable[[Any], bytes]]] = {
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_numeric_models_become_a_matrix_and_agree_from_each_way_of_saving_them(examined_quickly: Examine, name: str) -> None:
+def test_numeric_models_become_a_matrix_and_agree_from_each_way_of_saving_them(examined: Examine, name: str) -> None:
     model, task, dump = MODELS[name]
     frame = NUMBERS.copy()
     if "gradient" in name:
         frame.loc[::9, "b"] = np.nan
-    found = examined_quickly(dump(model.fit(frame, CLASSES)), sample=csv(frame))
+    found = examined(dump(model.fit(frame, CLASSES)), sample=csv(frame))
     assert found.result.verdict == "servable", found.result.reason
     assert found.result.format == ("skops" if "skops" in name else "pickle")
     assert found.texts["agreement"].startswith("answers agree 300 of 300")
@@ -148,10 +148,10 @@ def test_numeric_models_become_a_matrix_and_agree_from_each_way_of_saving_them(e
     assert [tensor.name for tensor in signature.outputs] == names[task]
 
 
-def test_boosting_over_ordinal_texts_agrees(examined_quickly: Examine) -> None:
+def test_boosting_over_ordinal_texts_agrees(examined: Examine) -> None:
     encode = make_column_transformer((OrdinalEncoder(handle_unknown="use_encoded_value", unknown_value=-1), ["city"]), remainder="passthrough")
     model = make_pipeline(encode, HistGradientBoostingClassifier(max_iter=10)).fit(PEOPLE, CHURN)
-    assert examined_quickly(dumped(model), sample=csv(PEOPLE)).texts["agreement"].startswith("answers agree 300 of 300")
+    assert examined(dumped(model), sample=csv(PEOPLE)).texts["agreement"].startswith("answers agree 300 of 300")
 
 
 def test_an_onnx_file_is_taken_with_the_names_of_the_sample(examined: Examine) -> None:
@@ -166,11 +166,11 @@ def test_an_onnx_file_is_taken_with_the_names_of_the_sample(examined: Examine) -
 
 
 @pytest.mark.parametrize(("classes", "labels", "datatype"), [(CLASSES + 3, ("3", "4"), "INT64"), (np.where(CLASSES, "yes", "no"), ("no", "yes"), "BYTES")])
-def test_the_default_export_of_skl2onnx_is_taken_without_its_zip_map(examined_quickly: Examine, classes: Any, labels: tuple[str, ...], datatype: str) -> None:
+def test_the_default_export_of_skl2onnx_is_taken_without_its_zip_map(examined: Examine, classes: Any, labels: tuple[str, ...], datatype: str) -> None:
     model = LogisticRegression().fit(NUMBERS.to_numpy(), classes)
     exported = to_onnx(model, NUMBERS.to_numpy()[:1].astype(np.float32))
     assert exported.graph.node[-1].op_type == "ZipMap"
-    found = examined_quickly(exported.SerializeToString(), sample=csv(NUMBERS))
+    found = examined(exported.SerializeToString(), sample=csv(NUMBERS))
     assert found.result.verdict == "servable", found.result.reason
     assert found.texts["converted"].startswith("its ZipMap taken out so that the probabilities are one tensor, checked")
     signature = found.result.signature
@@ -195,31 +195,29 @@ def test_a_model_without_an_onnx_form_is_kept_but_not_servable(examined: Examine
     assert found.result.advice
 
 
-def test_a_sample_without_a_column_of_the_model_is_refused_by_name(examined_quickly: Examine) -> None:
-    found = examined_quickly(dumped(LogisticRegression().fit(NUMBERS, CLASSES)), sample=csv(NUMBERS.drop(columns="c")))
+def test_a_sample_without_a_column_of_the_model_is_refused_by_name(examined: Examine) -> None:
+    found = examined(dumped(LogisticRegression().fit(NUMBERS, CLASSES)), sample=csv(NUMBERS.drop(columns="c")))
     assert found.result.verdict == "refused"
     assert found.result.reason == "The sample lacks c, which the model was trained on."
     assert found.states["signature"] == "failed"
 
 
-def test_a_sample_in_parquet_or_json_says_the_same(examined_quickly: Examine) -> None:
+def test_a_sample_in_parquet_or_json_says_the_same(examined: Examine) -> None:
     model = to_onnx(LogisticRegression().fit(NUMBERS.to_numpy(), CLASSES), NUMBERS.to_numpy()[:1].astype(np.float32)).SerializeToString()
     sink = io.BytesIO()
     NUMBERS.to_parquet(sink)
-    signatures = [
-        examined_quickly(model, sample=data).result.signature for data in (sink.getvalue(), NUMBERS.to_json(orient="records", double_precision=15).encode())
-    ]
+    signatures = [examined(model, sample=data).result.signature for data in (sink.getvalue(), NUMBERS.to_json(orient="records", double_precision=15).encode())]
     assert signatures[0] is not None
     assert signatures[1] is not None
     assert [feature.name for feature in signatures[0].features] == [feature.name for feature in signatures[1].features]
 
 
 @pytest.mark.parametrize("classes", [2, 3])
-def test_an_onnx_file_that_gives_decision_scores_calls_them_scores(examined_quickly: Examine, classes: int) -> None:
+def test_an_onnx_file_that_gives_decision_scores_calls_them_scores(examined: Examine, classes: int) -> None:
     truth = np.digitize(NUMBERS["a"], np.linspace(-0.5, 0.5, classes - 1))
     model = SVC().fit(NUMBERS.to_numpy(), truth)
     exported = to_onnx(model, NUMBERS.to_numpy(np.float32)[:1], options={"zipmap": False}, target_opset={"": 21, "ai.onnx.ml": 3})
-    found = examined_quickly(exported.SerializeToString(), sample=csv(NUMBERS))
+    found = examined(exported.SerializeToString(), sample=csv(NUMBERS))
     assert found.result.verdict == "servable", found.result.reason
     assert found.result.signature is not None
     assert [tensor.name for tensor in found.result.signature.outputs] == ["label", "scores"]
@@ -228,26 +226,26 @@ def test_an_onnx_file_that_gives_decision_scores_calls_them_scores(examined_quic
     assert ("out.score" if classes == 2 else "out.highest_score") in dict(columns_of(found.result.reference))
 
 
-def test_an_onnx_file_that_gives_probabilities_keeps_their_name(examined_quickly: Examine) -> None:
+def test_an_onnx_file_that_gives_probabilities_keeps_their_name(examined: Examine) -> None:
     model = LogisticRegression().fit(NUMBERS.to_numpy(), CLASSES)
     exported = to_onnx(model, NUMBERS.to_numpy(np.float32)[:1], options={"zipmap": False}, target_opset={"": 21, "ai.onnx.ml": 3})
-    found = examined_quickly(exported.SerializeToString())
+    found = examined(exported.SerializeToString())
     assert found.result.signature is not None
     assert [tensor.name for tensor in found.result.signature.outputs] == ["label", "probabilities"]
 
 
-def test_prose_in_a_column_of_text_is_no_category(examined_quickly: Examine) -> None:
+def test_prose_in_a_column_of_text_is_no_category(examined: Examine) -> None:
     people = PEOPLE.assign(city=np.where(PEOPLE["age"] > 50, "Ulm " * 400, "Bonn"))
     model = mixed_pipeline(RandomForestClassifier(5, random_state=0)).fit(people, CHURN)
-    found = examined_quickly(dumped(model), sample=csv(people))
+    found = examined(dumped(model), sample=csv(people))
     assert found.result.verdict == "servable", found.result.reason
     assert found.result.signature is not None
     assert found.result.signature.features[2].categories is None
 
 
-def test_a_column_with_a_name_that_is_too_long_is_refused_by_name(examined_quickly: Examine) -> None:
+def test_a_column_with_a_name_that_is_too_long_is_refused_by_name(examined: Examine) -> None:
     frame = NUMBERS.rename(columns={"a": "a" * 101})
-    found = examined_quickly(dumped(LogisticRegression().fit(frame, CLASSES)), sample=csv(frame))
+    found = examined(dumped(LogisticRegression().fit(frame, CLASSES)), sample=csv(frame))
     assert (found.result.verdict, found.result.onnx) == ("refused", None)
     assert "is longer than 100 characters" in found.result.reason
 
@@ -259,42 +257,42 @@ def saved_by(version: str, model: Any) -> bytes:
         return pickle.dumps(model)
 
 
-def test_a_model_that_an_older_version_saved_is_served_with_a_warning(examined_quickly: Examine) -> None:
-    found = examined_quickly(saved_by("1.2.2", LogisticRegression().fit(NUMBERS, CLASSES)), sample=csv(NUMBERS))
+def test_a_model_that_an_older_version_saved_is_served_with_a_warning(examined: Examine) -> None:
+    found = examined(saved_by("1.2.2", LogisticRegression().fit(NUMBERS, CLASSES)), sample=csv(NUMBERS))
     assert found.result.verdict == "servable", found.result.reason
     assert "saved by scikit-learn 1.2.2 and read by" in found.texts["signature"]
     assert "the agreement cannot tell" in found.texts["signature"]
     assert found.result.report["saved_with"] == "1.2.2"
 
 
-def test_a_model_that_a_newer_version_saved_is_kept_but_not_servable(examined_quickly: Examine) -> None:
-    found = examined_quickly(saved_by("99.1.0", LogisticRegression().fit(NUMBERS, CLASSES)), sample=csv(NUMBERS))
+def test_a_model_that_a_newer_version_saved_is_kept_but_not_servable(examined: Examine) -> None:
+    found = examined(saved_by("99.1.0", LogisticRegression().fit(NUMBERS, CLASSES)), sample=csv(NUMBERS))
     assert (found.result.verdict, found.result.onnx) == ("not_servable", None)
     assert "saved by scikit-learn 99.1.0" in found.result.reason
 
 
 @pytest.mark.parametrize(("model", "truth"), [(LogisticRegression(), CLASSES), (LinearRegression(), NUMBERS["b"] * 3)])
-def test_expected_answers_of_training_are_compared_with_those_given_here(examined_quickly: Examine, model: Any, truth: Any) -> None:
+def test_expected_answers_of_training_are_compared_with_those_given_here(examined: Examine, model: Any, truth: Any) -> None:
     fitted = model.fit(NUMBERS.to_numpy(), truth)
     answers = fitted.predict(NUMBERS.to_numpy())
-    same = examined_quickly(saved_by("1.2.2", fitted), sample=csv(NUMBERS.assign(expected=answers)[["expected", *NUMBERS]]))
+    same = examined(saved_by("1.2.2", fitted), sample=csv(NUMBERS.assign(expected=answers)[["expected", *NUMBERS]]))
     assert same.result.verdict == "servable", same.result.reason
     assert "300 expected answers came out the same" in same.texts["signature"]
     assert same.result.signature is not None
     assert [feature.name for feature in same.result.signature.features] == list(NUMBERS)
-    other = examined_quickly(saved_by("1.2.2", fitted), sample=csv(NUMBERS.assign(expected=np.where(np.arange(ROWS) < 30, answers + 1, answers))))
+    other = examined(saved_by("1.2.2", fitted), sample=csv(NUMBERS.assign(expected=np.where(np.arange(ROWS) < 30, answers + 1, answers))))
     assert (other.result.verdict, other.result.onnx) == ("not_servable", None)
     assert "the expected answer for 270 of 300 rows only. It was saved by scikit-learn 1.2.2." in other.result.reason
 
 
-def test_a_model_of_the_version_here_has_no_warning(examined_quickly: Examine) -> None:
-    found = examined_quickly(pickle.dumps(LogisticRegression().fit(NUMBERS, CLASSES)), sample=csv(NUMBERS))
+def test_a_model_of_the_version_here_has_no_warning(examined: Examine) -> None:
+    found = examined(pickle.dumps(LogisticRegression().fit(NUMBERS, CLASSES)), sample=csv(NUMBERS))
     assert (found.result.report["saved_with"], "saved by" in found.texts["signature"]) == ("", False)
 
 
 @pytest.mark.parametrize("kind", [LinearSVC, RidgeClassifier, SVC])
-def test_a_classifier_without_probabilities_answers_its_label(examined_quickly: Examine, kind: Any) -> None:
-    found = examined_quickly(dumped(kind().fit(NUMBERS, CLASSES)), sample=csv(NUMBERS))
+def test_a_classifier_without_probabilities_answers_its_label(examined: Examine, kind: Any) -> None:
+    found = examined(dumped(kind().fit(NUMBERS, CLASSES)), sample=csv(NUMBERS))
     assert found.result.verdict == "servable", found.result.reason
     assert found.result.signature is not None
     assert [tensor.name for tensor in found.result.signature.outputs] == ["label"]

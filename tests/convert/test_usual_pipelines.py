@@ -118,11 +118,11 @@ USUAL: dict[str, Callable[[], Any]] = {
 
 
 @pytest.mark.parametrize("name", USUAL)
-def test_usual_pipelines_agree_on_the_sample_and_on_rows_that_training_never_saw(examined_quickly: Examine, name: str) -> None:
+def test_usual_pipelines_agree_on_the_sample_and_on_rows_that_training_never_saw(examined: Examine, name: str) -> None:
     model = USUAL[name]()
     columns = list(getattr(model, "feature_names_in_", NUMBERS))
     dump = by_joblib if list(USUAL).index(name) % 2 else skops.io.dumps
-    found = examined_quickly(dump(model), sample=ROWS_OF_TRAINING[columns].to_csv(index=False).encode())
+    found = examined(dump(model), sample=ROWS_OF_TRAINING[columns].to_csv(index=False).encode())
     assert found.result.verdict == "servable", found.result.reason
     assert found.texts["agreement"].startswith("answers agree 300 of 300")
     assert agreeing_on(found.result, model, OTHER_ROWS[columns]) == ROWS
@@ -161,10 +161,10 @@ NOT_SERVABLE = {
 
 
 @pytest.mark.parametrize("name", NOT_SERVABLE)
-def test_a_good_model_with_a_step_that_onnx_lacks_is_kept_with_the_reason(examined_quickly: Examine, name: str) -> None:
+def test_a_good_model_with_a_step_that_onnx_lacks_is_kept_with_the_reason(examined: Examine, name: str) -> None:
     make, reason = NOT_SERVABLE[name]
     model = make()
-    found = examined_quickly(by_joblib(model), sample=ROWS_OF_TRAINING[list(model.feature_names_in_)].to_csv(index=False).encode())
+    found = examined(by_joblib(model), sample=ROWS_OF_TRAINING[list(model.feature_names_in_)].to_csv(index=False).encode())
     assert found.result.verdict == "not_servable"
     assert found.result.reason.startswith(reason)
     assert found.result.advice

@@ -39,7 +39,7 @@ def _load(imports: str, home: Path) -> list[str]:
     [
         pytest.param("import serving.dataplane.__main__", id="the data plane"),
         pytest.param("import serving.dataplane.grpc.__main__", id="gRPC"),
-        pytest.param("from registry.convert import jobs; jobs.prepare('inspect')", id="the sandbox"),
+        pytest.param("from registry.convert import warm; warm.up()", id="the sandbox"),
         pytest.param(_TASKS, id="the workers"),
         pytest.param(_URLS, id="the console"),
         pytest.param(_COMMANDS, id="the command line"),
