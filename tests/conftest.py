@@ -92,7 +92,11 @@ def product(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Product]:
 
 @pytest.hookimpl(tryfirst=True)  # pytest-xdist reads the groups in the same hook
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """With pytest-xdist all tests of the product go to one worker: it is started once (``--dist loadgroup``)."""
+    """With pytest-xdist all tests of the product go to one worker: it is started once (``--dist loadgroup``).
+
+    What takes ``long`` comes first, so that no worker has it left when the others are done.
+    """
+    items.sort(key=lambda item: item.get_closest_marker("long") is None)
     for item in items:
         if "product" in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.xdist_group("product"))

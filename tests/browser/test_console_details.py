@@ -69,6 +69,7 @@ def test_the_page_of_the_api_takes_the_theme(open_page: OpenPage, dark: bool) ->
     assert [each for each in violations(page) if each.startswith("color-contrast")] == []
 
 
+@pytest.mark.long
 def test_axe_finds_nothing_on_errors_and_empty_pages(open_page: OpenPage, transactional_db: None) -> None:
     page = open_page("/", role="viewer")
     for path in ("/", "/models/", "/endpoints/", "/monitoring/", "/alerts/", "/audit/?q=zzz", "/search/?q=zzz", "/people/", "/nothing/", "/models/nothing/"):
@@ -110,6 +111,7 @@ PREDICTIONS = "/endpoints/churn-scorer/predictions/"
 
 
 @pytest.mark.usefixtures("judged")
+@pytest.mark.long
 def test_axe_finds_nothing_where_traffic_was_judged(open_page: OpenPage) -> None:
     page = open_page("/models/")
     for path in ("/endpoints/churn-scorer/", MONITORED, f"{MONITORED}features/in.charges/", PREDICTIONS):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from datetime import timedelta
 
+import pytest
 from playwright.sync_api import expect
 
 from access.actors import Actor
@@ -104,6 +105,7 @@ def test_ctrl_k_finds_a_version(open_page: OpenPage, churn_scorer: Endpoint) -> 
     expect(page.locator("#hits a").first).to_contain_text("churn v13")
 
 
+@pytest.mark.long
 def test_axe_finds_nothing_and_nothing_overflows(open_page: OpenPage, churn_scorer: Endpoint) -> None:
     complaints: list[str] = []
     page = open_page("/")

@@ -61,6 +61,7 @@ def an_alert() -> Alert:
     )
 
 
+@pytest.mark.long
 def test_axe_finds_nothing_and_every_page_fits(open_page: OpenPage, churn_scorer: Endpoint) -> None:
     page = open_page("/models/", role="admin")
     number = an_alert().number

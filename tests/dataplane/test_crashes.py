@@ -69,6 +69,7 @@ def builds(plane: Plane) -> tuple[BuildEntry, BuildEntry]:
     return models.large(plane.artifacts, megabytes=1), models.slow(plane.artifacts, loops=150_000)
 
 
+@pytest.mark.long
 def test_a_build_that_ended_three_processes_is_out_of_service_and_the_one_before_answers(plane: Plane, builds: tuple[BuildEntry, BuildEntry]) -> None:
     folder = plane.var_dir / "dataplane"
     plane.keep(_table(*builds, deployed_at=time.time() - BEFORE_S))
@@ -89,6 +90,7 @@ def test_a_build_that_ended_three_processes_is_out_of_service_and_the_one_before
     assert list((folder / "refused").iterdir()) == list((folder / "deaths").iterdir()) == []
 
 
+@pytest.mark.long
 def test_a_survivor_takes_the_build_out_of_service_and_reports_it(plane_with_log: Plane, log: Log) -> None:
     plane = plane_with_log
     good, deadly = models.large(plane.artifacts, megabytes=1), models.slow(plane.artifacts, loops=150_000)

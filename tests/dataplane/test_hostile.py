@@ -189,6 +189,7 @@ def test_many_slow_connections_keep_nobody_waiting(standing: Plane) -> None:
         connection.sock.close()
 
 
+@pytest.mark.long
 def test_who_keeps_the_server_waiting_is_sent_away_in_time(tmp_path: Path) -> None:
     """Heads and bodies that trickle in, and answers that nobody reads: on both transports at once, since it takes its time."""
     planes = [Plane(tmp_path / name, NO_DATABASE, plain_asgi=name == "plain") for name in ("own", "plain")]

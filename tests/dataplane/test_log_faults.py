@@ -107,6 +107,7 @@ def _lost(log: Log) -> list[tuple[str, str, int]]:
     return log.run("SELECT endpoint, slot, predictions FROM serving_lostpredictions ORDER BY 1, 2, 3")
 
 
+@pytest.mark.long
 def test_a_kill_under_the_fast_policy_says_how_many_predictions_it_lost(plane_with_log: Plane, log: Log) -> None:
     one = models.regressor(plane_with_log.artifacts)
     log.publish(table([one], [endpoint("sum", one)]))
@@ -133,6 +134,7 @@ def test_a_kill_under_the_fast_policy_says_how_many_predictions_it_lost(plane_wi
     assert list(tally.folder_for(plane_with_log.var_dir).iterdir()) == []
 
 
+@pytest.mark.long
 def test_of_processes_that_share_a_socket_the_living_one_counts_what_the_dead_one_lost(plane_with_log: Plane, log: Log) -> None:
     one = models.regressor(plane_with_log.artifacts)
     log.publish(table([one], [endpoint("sum", one)]))
@@ -202,6 +204,7 @@ def _with_children(pid: int) -> list[int]:
     return [pid, *(each for child in children for each in _with_children(int(child)))]
 
 
+@pytest.mark.long
 def test_durable_answers_keep_coming_while_postgres_is_frozen_and_all_are_logged(tmp_path: Path, own_postgres: tuple[Log, list[int]]) -> None:
     log, (postmaster,) = own_postgres
     plane = Plane(tmp_path, log.url)

@@ -35,6 +35,7 @@ def redis_url(tmp_path: Path) -> Iterator[str]:
     server.stop()
 
 
+@pytest.mark.long
 def test_runs_on_servers_of_ones_own_and_starts_none(database_url: str, redis_url: str, tmp_path: Path) -> None:
     product = start_product(tmp_path / "var", DATABASE_URL=database_url, REDIS_URL=redis_url, SIGNALBOX_HOST=HOST, **FEW)
     try:

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
+import pytest
 
 from config.up.report import Started, block
 from core.embedded import postgres
@@ -122,6 +123,7 @@ def test_ctrl_c_is_seen_while_the_database_recovers(tmp_path: Path) -> None:
     assert processes_of(var_dir) == {}
 
 
+@pytest.mark.long
 def test_stops_within_ten_seconds_and_leaves_no_process_even_when_killed(tmp_path: Path) -> None:
     var_dir = tmp_path / "var"
     first = start_product(var_dir, **FEW)
