@@ -5,14 +5,17 @@ from __future__ import annotations
 import logging
 import sys
 
+from django.conf import settings
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.template.loader import render_to_string
+from django.urls import is_valid_path
 
+from access.api.problems import plain_answer_of
 from access.models import Person, Role
 from access.requests import request_id_of
 from access.rights import Right, lowest_role_with
-from core.errors import DISK_FULL, SignalboxError, StorageFull, is_of_a_full_disk
+from core.errors import DISK_FULL, NotFound, SignalboxError, StorageFull, is_of_a_full_disk
 
 logger = logging.getLogger(__name__)
 
@@ -46,7 +49,13 @@ def failure(request: HttpRequest, error: SignalboxError) -> HttpResponse:
 
 
 def not_found(request: HttpRequest, exception: Exception) -> HttpResponse:
-    """Answer 404 with a search for the last word of the address."""
+    """Answer 404 with a search for the last word of the address; to programs, as JSON, with where they may have wanted to go."""
+    if request.path.startswith("/api/"):
+        known = is_valid_path(f"{request.path}/")
+        hint = f"Send it to {request.path}/, with the slash." if known else f"The page {settings.ENVIRONMENT.console_url}/api/ lists the addresses."
+        return plain_answer_of(NotFound(f"Nothing lies at {request.path}. {hint}"))
+    if request.path.startswith("/v2/"):
+        return plain_answer_of(NotFound(f"Nothing lies at {request.path} of the console. Predictions are answered at {settings.ENVIRONMENT.predict_url}."))
     words = [part for part in request.path.split("/") if part]
     context = {"status": 404, "title": _TITLES[404], "message": f"Nothing lies at {request.path}.", "search": words[-1] if words else ""}
     signed_in = request.user.is_authenticated

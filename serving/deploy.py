@@ -21,6 +21,7 @@ from serving.models import Endpoint
 from serving.queries.system import refused_builds
 from serving.traffic import PERCENT, RoutingState, SlotState
 
+_DIFFERENCES_NAMED = 6
 MOST_SLOTS = 8
 _SLOT_NAME = re.compile(r"[a-z][a-z0-9-]{0,31}")
 
@@ -124,6 +125,11 @@ def _checked_slot(state: RoutingState, wanted: str) -> str:
     return wanted
 
 
+def _shortened(found: list[str]) -> str:
+    more = len(found) - _DIFFERENCES_NAMED
+    return "; ".join(found[:_DIFFERENCES_NAMED]) + (f"; and {more} more" if more > 0 else "")
+
+
 def _check_columns(endpoint: Endpoint, state: RoutingState, build: Build) -> None:
     live = state.slot(state.live_slot)
     if live is None or live.build_id is None or not live.weight:
@@ -132,7 +138,7 @@ def _check_columns(endpoint: Endpoint, state: RoutingState, build: Build) -> Non
     found = differences(routes.signature_of(present), routes.signature_of(build))
     if found:
         raise Incompatible(
-            f"{build.version} does not take or give the same columns as {present.version}, which is live at {endpoint.name}: {'; '.join(found)}. "
+            f"{build.version} does not take or give the same columns as {present.version}, which is live at {endpoint.name}: {_shortened(found)}. "
             "Callers would fail. Register a version with the same columns, or create another endpoint.",
             differences=found,
         )

@@ -8,7 +8,7 @@ from typing import Any
 
 from django.core.exceptions import PermissionDenied
 from django.db import DataError, InterfaceError, OperationalError
-from django.http import Http404
+from django.http import Http404, JsonResponse
 from rest_framework import exceptions
 from rest_framework.response import Response
 from rest_framework.serializers import BooleanField, CharField, DictField, IntegerField, ListField, Serializer
@@ -43,7 +43,7 @@ def exception_handler(error: Exception, context: dict[str, Any]) -> Response:
         case exceptions.ValidationError():
             return _answer_of_fields(error)
         case exceptions.APIException():
-            return _answer_of_rest_framework(error)
+            return _answer_of_rest_framework(error, context)
     ours = _renamed(error)
     return answer_of(ours) if ours else _unexpected(error, context)
 
@@ -78,6 +78,11 @@ def answer_of(error: SignalboxError) -> Response:
     return _problem(error.status, error.message, error.code, headers, retryable=error.retryable, **more)
 
 
+def plain_answer_of(error: SignalboxError) -> JsonResponse:
+    """Give the problem where no view of the API was found that could render it."""
+    return JsonResponse(answer_of(error).data, status=error.status, content_type=CONTENT_TYPE)
+
+
 def _problem(status: int, detail: str, code: str, headers: dict[str, str] | None = None, **more: Any) -> Response:
     body = {**more, "type": "about:blank", "title": HTTPStatus(status).phrase, "status": status, "detail": detail, "code": code}
     return Response(body, status=status, headers=headers, content_type=CONTENT_TYPE)
@@ -98,9 +103,12 @@ def _flat(detail: Any, name: str = "") -> dict[str, list[str]]:
     return {name or "body": [str(item) for item in detail]} if isinstance(detail, list) else {name or "body": [str(detail)]}
 
 
-def _answer_of_rest_framework(error: exceptions.APIException) -> Response:
+def _answer_of_rest_framework(error: exceptions.APIException, context: dict[str, Any]) -> Response:
     code = str(getattr(error.detail, "code", error.default_code))
     text = _NOT_SIGNED_IN if isinstance(error, exceptions.NotAuthenticated) else str(error.detail)
+    if isinstance(error, exceptions.UnsupportedMediaType):
+        taken = " or ".join(parser.media_type for parser in context["view"].parser_classes)
+        text = f"{text} Send the header 'Content-Type: {taken}'."
     headers = {}
     if isinstance(error, exceptions.AuthenticationFailed | exceptions.NotAuthenticated):
         headers["WWW-Authenticate"] = getattr(error, "auth_header", None) or 'Bearer realm="signalbox"'

@@ -7,6 +7,7 @@ from typing import Any
 from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
+from access.api.fields import OneOf
 from access.api.paging import SortField
 from access.models import ApiKey, AuditEntry, Grant, Person, Role, Scope
 from access.queries import KEY_SORTS, KEY_STATES, PEOPLE_SORTS, state_of
@@ -28,9 +29,9 @@ class GrantOut(serializers.ModelSerializer[Grant]):
 
 
 class GrantIn(serializers.Serializer[Any]):
-    subject_kind = serializers.ChoiceField(choices=Grant.SubjectKind.choices)
+    subject_kind = OneOf(choices=Grant.SubjectKind.choices)
     subject_name = serializers.CharField(max_length=100)
-    role = serializers.ChoiceField(choices=Role.choices)
+    role = OneOf(choices=Role.choices)
 
 
 class PersonOut(serializers.ModelSerializer[Person]):
@@ -44,12 +45,12 @@ class PersonOut(serializers.ModelSerializer[Person]):
 
 class PersonIn(serializers.Serializer[Any]):
     username = serializers.CharField(max_length=100)
-    role = serializers.ChoiceField(choices=Role.choices, default=Role.VIEWER)
+    role = OneOf(choices=Role.choices, default=Role.VIEWER)
     email = serializers.EmailField(required=False, default="")
 
 
 class PersonChange(serializers.Serializer[Any]):
-    role = serializers.ChoiceField(choices=Role.choices, required=False)
+    role = OneOf(choices=Role.choices, required=False)
     active = serializers.BooleanField(required=False)
     reason = serializers.CharField(required=False, default="", allow_blank=True, max_length=500)
 
@@ -99,7 +100,7 @@ class KeyOut(serializers.ModelSerializer[ApiKey]):
 
 class KeyIn(serializers.Serializer[Any]):
     name = serializers.CharField(max_length=100)
-    scopes = serializers.ListField(child=serializers.ChoiceField(choices=Scope.choices), allow_empty=False)
+    scopes = serializers.ListField(child=OneOf(choices=Scope.choices), allow_empty=False)
     endpoints = serializers.ListField(child=serializers.CharField(max_length=100), default=list, help_text="Empty: every endpoint.")
     expires_at = serializers.DateTimeField(required=False, allow_null=True, default=None)
     limits = LimitsField(default=dict)
@@ -134,7 +135,7 @@ class PeopleFilter(SearchIn):
 
 
 class KeysFilter(SearchIn):
-    state = serializers.ChoiceField(choices=KEY_STATES, required=False, default="")
+    state = OneOf(choices=KEY_STATES, required=False, default="")
     sort = SortField(KEY_SORTS)
 
 

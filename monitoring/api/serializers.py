@@ -6,6 +6,7 @@ from typing import Any
 
 from rest_framework import serializers
 
+from access.api.fields import OneOf
 from access.api.paging import SortField
 from monitoring.api.from_dataclass import serializer_of
 from monitoring.models import Reference, Rule, Standing
@@ -81,7 +82,7 @@ class ReferenceOut(serializers.ModelSerializer[Reference]):
 
 
 class AlertsIn(serializers.Serializer[Any]):
-    state = serializers.ChoiceField(choices=["open", "acknowledged", "resolved", "unresolved"], required=False, default="", allow_blank=True)
+    state = OneOf(choices=["open", "acknowledged", "resolved", "unresolved"], required=False, default="", allow_blank=True)
     endpoint = serializers.CharField(required=False, default="", allow_blank=True, max_length=100)
     sort = SortField(ALERT_SORTS)
 

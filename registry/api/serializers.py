@@ -6,6 +6,7 @@ from typing import Any
 
 from rest_framework import serializers
 
+from access.api.fields import OneOf
 from access.api.paging import SortField
 from access.api.serializers import SearchIn
 from registry.models import Alias, Artifact, Build, Version
@@ -176,11 +177,11 @@ class ModelsFilter(SearchIn):
 
 class VersionsFilter(ModelsFilter):
     sort = SortField(VERSION_SORTS)
-    state = serializers.ChoiceField(choices=Version.State.choices, required=False, default="")
+    state = OneOf(choices=Version.State.choices, required=False, default="")
 
 
 class DownloadIn(serializers.Serializer[Any]):
-    what = serializers.ChoiceField(choices=["original", "sample", "reference", "onnx"], default="original")
+    what = OneOf(choices=["original", "sample", "reference", "onnx"], default="original")
 
 
 class CompareIn(serializers.Serializer[Any]):

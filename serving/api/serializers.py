@@ -19,6 +19,7 @@ from rest_framework.serializers import (
     UUIDField,
 )
 
+from access.api.fields import OneOf
 from access.api.paging import SortField
 from core.processes import PartState
 from serving.models import Endpoint
@@ -104,7 +105,7 @@ class Settings(serializers.Serializer[Any]):
 
     description = CharField(required=False, allow_blank=True, max_length=10_000)
     sticky_on = CharField(required=False, allow_blank=True, max_length=100, help_text="The feature whose value keeps a caller on one slot.")
-    log_policy = ChoiceField(required=False, choices=Endpoint.LogPolicy.choices)
+    log_policy = OneOf(required=False, choices=Endpoint.LogPolicy.choices)
     log_share = FloatField(required=False, min_value=0, max_value=1)
     validation = DictField(required=False, child=JSONField(), help_text='{"default": "flag", "features": {"age": "refuse"}}')
     limits = DictField(required=False, child=JSONField(), help_text="max_rows, max_body_bytes, timeout_ms, max_concurrency, requests_per_s, burst")
@@ -242,7 +243,7 @@ class LedgerIn(serializers.Serializer[Any]):
 
 
 class TrafficIn(serializers.Serializer[Any]):
-    window = ChoiceField(choices=list(WINDOWS), default="15m")
+    window = OneOf(choices=list(WINDOWS), default="15m")
     since = FloatField(required=False, default=None, allow_null=True, help_text="Only points after this one; the last `t` of the answer before.")
 
 
@@ -300,7 +301,7 @@ class PredictionsIn(serializers.Serializer[Any]):
 
 
 class PredictionsExportIn(PredictionsIn):
-    format = ChoiceField(required=False, default="", choices=["csv", "parquet"], help_text="By default as `Accept` says, else CSV.")
+    format = OneOf(required=False, default="", choices=["csv", "parquet"], help_text="By default as `Accept` says, else CSV.")
 
 
 class Prediction(serializers.Serializer[Any]):

@@ -99,6 +99,19 @@ def test_404_for_nobody_needs_no_shell(client: Client, db: None) -> None:
     assert b"sidebar" not in answer.content
 
 
+def test_404_for_programs_is_json_and_says_where_to_go(client: Client, db: None) -> None:
+    lost = client.get("/api/v1/nothing/")
+    assert (lost.status_code, lost["content-type"], lost.json()["code"]) == (404, "application/problem+json", "not_found")
+    assert lost.json()["detail"] == "Nothing lies at /api/v1/nothing/. The page http://127.0.0.1:8700/api/ lists the addresses."
+    without_slash = client.post("/api/v1/endpoints", {"name": "churn"}, content_type="application/json")
+    assert without_slash.status_code == 404
+    assert without_slash.json()["detail"] == "Nothing lies at /api/v1/endpoints. Send it to /api/v1/endpoints/, with the slash."
+    assert client.get("/api/v1/endpoints")["location"] == "/api/v1/endpoints/"
+    asked = client.post("/v2/models/churn/predict", {"rows": []}, content_type="application/json")
+    assert asked.status_code == 404
+    assert asked.json()["detail"].endswith("Predictions are answered at http://127.0.0.1:8701.")
+
+
 def test_500_gives_an_id_and_asks_no_database(rf: RequestFactory) -> None:
     answer = errors.server_error(rf.get("/x/"))
     assert answer.status_code == 500

@@ -68,6 +68,8 @@ def test_the_whole_way_over_rest(version, api):
     assert answer["slots"][1]["role"] == "Empty"
     answer = operator.patch(ONE, {"log_policy": "durable", "revision": 7}).json()
     assert (answer["log_policy"], answer["revision"]) == ("durable", 8)
+    wrong = operator.patch(ONE, {"log_policy": "fats", "revision": 8})
+    assert (wrong.status_code, wrong.json()["errors"]["log_policy"]) == (400, ['"fats" is not one of durable, fast, sampled, off.'])
     assert operator.delete(f"{ONE}?revision=8").status_code == 204
     assert operator.get(ONE).status_code == 404
 
@@ -108,6 +110,8 @@ def test_incompatible_columns_are_listed(endpoint, api, version):
     version(14, columns={"tenure_months": Kind.INTEGER, "age": Kind.NUMBER})
     answer = api("operator").post(f"{ONE}deploy/", {"model": "churn", "version": 14})
     assert (answer.status_code, answer.json()["code"]) == (422, "incompatible")
+    assert len(answer.json()["differences"]) == 6
+    assert "column age is new" in answer.json()["detail"]
     assert answer.json()["differences"][:3] == ["column monthly_charges is missing", "column contract is missing", "column age is new"]
 
 
