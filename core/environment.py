@@ -13,10 +13,15 @@ import secrets
 import tempfile
 from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-from pydantic import Field
+from pydantic import Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from core.errors import Invalid
+
+if TYPE_CHECKING:
+    from pydantic_core import ErrorDetails
 
 ROOT = Path(__file__).resolve().parent.parent
 SET_BY_UP = "SIGNALBOX_SET_BY_UP"
@@ -208,5 +213,14 @@ def _kept_secret(path: Path) -> str:
 
 @lru_cache(maxsize=1)
 def environment() -> Environment:
-    """Give the process's settings, read once."""
-    return Environment()
+    """Give the process's settings, read once; raises Invalid that names the variables which are wrong."""
+    try:
+        return Environment()
+    except ValidationError as error:
+        raise Invalid(" ".join(_wrong(problem) for problem in error.errors())) from None
+
+
+def _wrong(problem: ErrorDetails) -> str:
+    name = str(problem["loc"][0])
+    variable = name if name.isupper() else f"SIGNALBOX_{name.upper()}"
+    return f"The setting {variable} is {str(problem['input'])!r}: {problem['msg'][:1].lower()}{problem['msg'][1:]}."

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
+import click
 import httpx
 
 from config.cli.failures import Failure, Refused
@@ -110,6 +111,8 @@ class Api:
                 return
 
     def _console(self, path: str) -> str:
+        if "//" in path:
+            raise click.UsageError("A name is empty.")
         return f"{self.address.console_url}/api/v1/{path}"
 
     def _send(self, method: str, url: str, **options: Any) -> Any:
@@ -139,6 +142,8 @@ def _next_of(answer: httpx.Response) -> str:
     """Name the command that helps: for what was not found, the list that has it."""
     if answer.status_code != httpx.codes.NOT_FOUND:
         return _NO_KEY if answer.status_code == httpx.codes.UNAUTHORIZED else ""
+    if ("/api/v1/" in answer.url.path) != answer.headers.get("content-type", "").startswith("application/problem+json"):
+        return ""  # the console was asked for predictions, or something else than the console for its own
     what, _, rest = answer.url.path.partition("/api/v1/")[2].partition("/")
     name, _, verb = rest.partition("/")
     # The commands that change an endpoint have looked at it before: what is missing is the version or the revision.

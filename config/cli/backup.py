@@ -39,7 +39,7 @@ def backup(file: Path, *, as_json: bool) -> None:
     """
     if file.exists():
         raise Refused(f"{file} is there already and is not overwritten.", next_command=f"signalbox backup {file.with_suffix('')}-2.tar")
-    with _database() as url, _private_file(file) as out, tempfile.TemporaryDirectory() as folder:
+    with _private_file(file) as out, _database() as url, tempfile.TemporaryDirectory() as folder:
         dump = Path(folder) / _DUMP
         click.echo("Writing the database", err=True)
         _run("pg_dump", "--format=custom", "--no-owner", f"--file={dump}", url=url)
@@ -61,6 +61,7 @@ def restore(file: Path, *, as_json: bool) -> None:
 
     Into an empty database and an empty data folder: nothing is ever overwritten.
     """
+    _check(file)
     artifacts = environment().artifacts_dir
     if artifacts.exists() and any(artifacts.iterdir()):
         raise Refused(f"{artifacts} is not empty, and nothing is overwritten.", next_command=_elsewhere(file))
@@ -75,6 +76,17 @@ def restore(file: Path, *, as_json: bool) -> None:
         if (Path(folder) / _ARTIFACTS).exists():
             (Path(folder) / _ARTIFACTS).rename(artifacts)
     show({"restored": str(file)}, f"{file} is restored. Next: signalbox up", as_json=as_json)
+
+
+def _check(file: Path) -> None:
+    """Refuse what is no whole backup before anything is started or made for it."""
+    try:
+        with tarfile.open(file) as tar:
+            whole = {_MANIFEST, _DUMP} <= set(tar.getnames())
+    except (tarfile.TarError, EOFError, OSError):
+        whole = False
+    if not whole:
+        raise Refused(f"{file} is not a whole backup that `signalbox backup` wrote. Nothing was restored.")
 
 
 @contextlib.contextmanager
@@ -101,7 +113,11 @@ def _database() -> Iterator[str]:
 @contextlib.contextmanager
 def _private_file(path: Path) -> Iterator[IO[bytes]]:
     """Open a new file that only its owner reads; it goes away again when writing fails."""
-    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as out:
+    try:
+        opened = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except OSError as error:
+        raise Failure(f"{path} cannot be written: {error.strerror}. Nothing was backed up.") from error
+    with os.fdopen(opened, "wb") as out:
         try:
             yield out
         except BaseException:

@@ -31,7 +31,8 @@ def drift(session: Session, endpoint: str, hours: int, version: int | None) -> N
     named = endpoint if version is None else f"{endpoint} version {version}"
     if grid["rows"]:
         session.progress(f"{grid['model']} version {grid['version']}: {grid['text']}")
-    session.table(grid["rows"], columns, f"No drift of {named} is known yet: it needs traffic for some minutes.")
+    rows = [{**row, "verdict": row["verdict"].replace("_", " ")} for row in grid["rows"]]
+    session.table(rows, columns, f"No drift of {named} is known yet: it needs traffic for some minutes.")
 
 
 @click.command()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from datetime import datetime
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -93,11 +94,20 @@ def outcomes(session: Session, file: Path | None, prediction: str | None, value:
         raise SystemExit(FAILED if sent["accepted"] or sent["parked"] else REFUSED)
 
 
+def _moment(_context: click.Context, _parameter: click.Parameter, text: str | None) -> str | None:
+    """Refuse what is no time here, where the option has its name; the API reads it."""
+    try:
+        _ = text and datetime.fromisoformat(text)
+    except ValueError as error:
+        raise click.BadParameter(f"{text!r} is no time: write it as 2026-11-22T14:05Z.") from error
+    return text
+
+
 @click.command()
 @click.argument("endpoint")
 @click.option("--format", "form", type=click.Choice(["csv", "parquet"]), default="csv", show_default=True, help="The form of the file.")
-@click.option("--from", "since", metavar="TIME", help="The first moment, as 2026-11-22T14:05Z; by default 24 hours before the last.")
-@click.option("--to", "until", metavar="TIME", help="The last moment; by default now.")
+@click.option("--from", "since", metavar="TIME", callback=_moment, help="The first moment, as 2026-11-22T14:05Z; by default 24 hours before the last.")
+@click.option("--to", "until", metavar="TIME", callback=_moment, help="The last moment; by default now.")
 @click.option("--slot", help="Only what this slot answered.")
 @click.option("--version", type=int, help="Only what this version answered.")
 @click.option("-o", "--output", type=click.Path(dir_okay=False, path_type=Path), required=True, help="The file to write; it must not exist.")

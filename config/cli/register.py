@@ -52,13 +52,13 @@ def register(
 
 def watch(session: Session, name: str, number: int, timeout_s: float) -> dict[str, Any]:
     """Print each step as it ends and give the version once it is ready; a Failure with exit code 3 when it was refused."""
-    told: set[str] = set()
+    told: set[tuple[str, str]] = set()
     deadline = time.monotonic() + timeout_s
     while time.monotonic() < deadline:
         version: dict[str, Any] = session.api.get(f"models/{name}/versions/{number}/")
         for step in version["steps"]:
-            if step["state"] in _MARKS and step["key"] not in told:
-                told.add(step["key"])
+            if step["state"] in _MARKS and (step["key"], step["state"]) not in told:
+                told.add((step["key"], step["state"]))
                 session.progress(_line(step))
         if version["state"] in _ENDED:
             return _ready_or_failure(version, name)

@@ -40,6 +40,8 @@ def restart(*, as_json: bool) -> None:
     note = read_note(run_dir)
     if not note:
         raise Failure("Signalbox is not running on this machine, so there is nothing to restart.", next_command="signalbox up")
+    if not as_json:
+        click.echo("Replacing the processes one by one; predictions go on.", err=True)
     os.kill(note["pid"], RESTART)
     until = time.monotonic() + _RESTARTED_WITHIN_S
     while time.monotonic() < until:

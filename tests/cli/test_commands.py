@@ -314,6 +314,35 @@ def test_a_backup_comes_back_in_another_folder_and_overwrites_nothing(product: P
     assert run_command(elsewhere, "restore", str(file)).returncode == 3
 
 
+def test_a_backup_to_nowhere_and_a_restore_of_something_else_say_so_and_make_nothing(product: Product, iris: Path, tmp_path: Path) -> None:
+    nowhere = product.command("backup", str(tmp_path / "missing" / "all.tar"))
+    assert (nowhere.returncode, nowhere.stderr) == (
+        1,
+        f"Error: {tmp_path}/missing/all.tar cannot be written: No such file or directory. Nothing was backed up.\n",
+    )
+    elsewhere, cut = tmp_path / "var", tmp_path / "cut.tar"
+    assert product.command("backup", str(tmp_path / "all.tar")).returncode == 0
+    cut.write_bytes((tmp_path / "all.tar").read_bytes()[:20_000])
+    for other in (iris / "rows.csv", cut):
+        refused = run_command(elsewhere, "restore", str(other))
+        assert (refused.returncode, refused.stderr) == (3, f"Error: {other} is not a whole backup that `signalbox backup` wrote. Nothing was restored.\n")
+    assert not elsewhere.exists()
+
+
+def test_a_mistyped_setting_is_named(tmp_path: Path) -> None:
+    refused = run_command(tmp_path / "var", "up", SIGNALBOX_CONSOLE_PORT="abc")
+    assert refused.returncode == 1
+    assert refused.stderr.startswith("Error: The setting SIGNALBOX_CONSOLE_PORT is 'abc': input should be a valid integer")
+    assert refused.stderr.count("\n") == 1
+
+
+def test_an_empty_name_and_a_wrong_moment_are_refused_before_anything_is_asked(tmp_path: Path, iris: Path) -> None:
+    empty = run_command(tmp_path / "var", "register", str(iris / "1.joblib"), "--name", "")
+    assert (empty.returncode, "A name is empty." in empty.stderr) == (2, True)
+    wrong = run_command(tmp_path / "var", "export-predictions", "x", "-o", str(tmp_path / "x.csv"), "--from", "yesterday")
+    assert (wrong.returncode, "'--from': 'yesterday' is no time: write it as 2026-11-22T14:05Z." in wrong.stderr) == (2, True)
+
+
 def test_says_what_to_do_when_nothing_runs(tmp_path: Path) -> None:
     failed = run_command(tmp_path / "var", "models", SIGNALBOX_CONSOLE_PORT="1")
     assert failed.returncode == 1
