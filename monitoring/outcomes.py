@@ -60,8 +60,10 @@ def send_outcomes(*, actor: Actor, outcomes: Sequence[OutcomeIn]) -> Accepted:
     Raises WrongOutcomes when there are more than 10,000 or none.
     """
     endpoints = _allowed(actor)
-    if not 1 <= len(outcomes) <= MOST:
-        raise WrongOutcomes(f"One delivery holds 1 to {MOST:,} outcomes, not {len(outcomes):,}. Split it.")
+    if not outcomes:
+        raise WrongOutcomes("There are no outcomes. Send at least one.")
+    if len(outcomes) > MOST:
+        raise WrongOutcomes(f"One delivery holds at most {MOST:,} outcomes, not {len(outcomes):,}. Split it.")
     good, errors = _checked(outcomes)
     errors += _refuse_of_others(endpoints, good)
     if not good:

@@ -149,7 +149,7 @@ class OutcomesView(APIView):
     )
     def post(self, request: Request) -> Response:
         if request.content_type.startswith(CsvParser.media_type):
-            sent = outcomes.outcomes_of_csv(dict(request.data)[_CSV])
+            sent = outcomes.outcomes_of_csv(dict(request.data).get(_CSV, ""))  # an empty body is never parsed
         else:
             sent = [outcomes.OutcomeIn(**one) for one in body_of(request, serializers.OutcomesIn)["outcomes"]]
         return Response(serializers.AcceptedOut(outcomes.send_outcomes(actor=request_actor(request), outcomes=sent)).data)

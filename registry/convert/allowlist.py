@@ -162,9 +162,13 @@ def refusal_of(module: str, name: str) -> Refused:
     if root in _OTHER_LIBRARIES:
         return Refused(f"The file uses {module}.{name}: models of {root} are not converted here.", "Export the model to ONNX and register that file.")
     return Refused(
-        f"The file uses the custom class {module}.{name}, whose code is not in the file.",
-        f"Replace {name} by steps of scikit-learn, or export the whole model to ONNX where {root} is installed and register that file.",
+        f"The file uses {module}.{name}, whose code is not in the file.",
+        f"Replace {name} by steps of scikit-learn, or export the whole model to ONNX {_where(root)} and register that file.",
     )
+
+
+def _where(root: str) -> str:
+    return "where it was trained" if root == "__main__" else f"where {root} is installed"
 
 
 def _encode_latin1(text: str, encoding: str = "latin1") -> bytes:

@@ -48,6 +48,8 @@ def parse(data: bytes, *, max_rows: int) -> Sample:
         frame = _frame(data, max_rows)
     except (Refused, MemoryError):
         raise
+    except UnicodeDecodeError as error:
+        raise Refused("The sample rows are neither text in UTF-8 nor a Parquet file.", _HOW) from error
     except Exception as error:  # parsers of a stranger's bytes raise all kinds
         raise Refused(f"The sample rows could not be read: {str(error).splitlines()[0][:200] if str(error) else type(error).__name__}", _HOW) from error
     if not len(frame) or not len(frame.columns):

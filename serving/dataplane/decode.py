@@ -64,12 +64,10 @@ def strictly(decode: Any, body: bytes) -> Any:
     except msgspec.ValidationError as error:
         raise BadRequest(f"The body is not a valid request: {words.sentence(error)}.") from None
     except msgspec.DecodeError as error:
-        raise BadRequest(f"{_malformed(body)} {error}.") from None
+        raise BadRequest(f"{_malformed(body)} {error}." if body else "The body is empty. Send a JSON object.") from None
 
 
 def _malformed(body: bytes) -> str:
-    if not body:
-        return "The body is empty. Send a JSON object."
     if b"NaN" in body or b"Infinity" in body:
         return "The body is not valid JSON: NaN and Infinity are not JSON. Send null for a missing value, or binary tensors."
     if body[:2] in (b"\xff\xfe", b"\xfe\xff") or b"\x00" in body[:4]:

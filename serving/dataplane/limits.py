@@ -67,11 +67,11 @@ def too_large(taken: str, limit: int, what: str = "The body is") -> Oversized:
 class Rate:
     """The generic cell rate algorithm (ITU-T I.371): one number says when the next request would be due at an even pace."""
 
-    __slots__ = ("_due", "_tolerance_s", "burst", "interval_s", "name", "per_s", "taken", "taken_at")
+    __slots__ = ("_due", "_tolerance_s", "burst", "interval_s", "name", "per_s", "taken", "taken_at", "whose")
 
-    def __init__(self, name: str, per_s: float, burst: int) -> None:
-        """``burst`` requests may come at once; 0: those of a second."""
-        self.name, self.per_s, self.burst = name, per_s, burst
+    def __init__(self, name: str, per_s: float, burst: int, whose: str = "") -> None:
+        """``burst`` requests may come at once; 0: those of a second. ``whose`` limit it is stands in the refusal."""
+        self.name, self.per_s, self.burst, self.whose = name, per_s, burst, whose
         self.interval_s = 1 / per_s
         self._tolerance_s = (max(1, burst or math.ceil(per_s)) - 1) * self.interval_s
         self._due = self.taken_at = 0.0
@@ -82,7 +82,7 @@ class Rate:
         due = max(now, self._due)
         wait_s = due - now - self._tolerance_s
         if wait_s > 1e-9:
-            raise TooOften(f"More than {self.per_s:g} requests per second. Try again in {wait_s:.3g} s.", wait_s)
+            raise TooOften(f"More than {self.per_s:g} requests per second{self.whose}. Try again in {wait_s:.3g} s.", wait_s)
         self._due = due + self.interval_s
         self.taken_at = now
         self.taken += 1
@@ -116,7 +116,7 @@ class Account:
         if not limits.requests_per_s:
             self.rate = None
         elif self.rate is None or (self.rate.per_s, self.rate.burst) != (limits.requests_per_s, limits.burst):
-            self.rate = Rate(f"key:{self.id}", limits.requests_per_s, limits.burst)
+            self.rate = Rate(f"key:{self.id}", limits.requests_per_s, limits.burst, f", the limit of the API key {self.id}")
 
     def admit(self, now: float) -> None:
         """Take a request in; raises Busy or TooOften."""
@@ -194,7 +194,8 @@ class Accounts:
             return None
         rate = self._rates.get((endpoint, key.id))
         if rate is None or (rate.per_s, rate.burst) != (limits.requests_per_s, limits.burst):
-            rate = self._rates[endpoint, key.id] = Rate(f"endpoint:{endpoint}:{key.id}", limits.requests_per_s, limits.burst)
+            whose = f", the limit of '{endpoint}' for each key"
+            rate = self._rates[endpoint, key.id] = Rate(f"endpoint:{endpoint}:{key.id}", limits.requests_per_s, limits.burst, whose)
         return rate
 
     def rates(self) -> list[Rate]:

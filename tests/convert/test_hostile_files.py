@@ -136,7 +136,7 @@ def test_a_zip_with_a_huge_directory_is_read_within_the_limits_of_the_sandbox(ex
 def test_a_custom_class_is_named_with_what_to_do(examined: Examine) -> None:
     found = examined(b"\x80\x04" + hostile.short_unicode("pipe") + hostile.short_unicode("Clean") + b"\x93)\x81.")
     assert found.result.verdict == "refused"
-    assert found.result.reason == "The file uses the custom class pipe.Clean, whose code is not in the file."
+    assert found.result.reason == "The file uses pipe.Clean, whose code is not in the file."
     assert "export the whole model to ONNX" in found.result.advice
 
 

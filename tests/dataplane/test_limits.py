@@ -54,7 +54,7 @@ def test_a_rate_lets_a_burst_through_and_says_when_to_come_again(plane_with_log:
     plane_with_log.start()
     answers = [_ask(plane_with_log, text, name=name) for name in ("sum", "other", "sum", "sum", "other")]
     assert [answer.status_code for answer in answers] == [200, 200, 200, 429, 429]
-    assert answers[3].json()["error"].startswith("More than 0.2 requests per second. Try again in ")
+    assert answers[3].json()["error"].startswith(f"More than 0.2 requests per second, the limit of the API key {text.split('_')[1]}. Try again in ")
     assert answers[3].headers["retry-after"] in ("4", "5")
     assert _ask(plane_with_log, plane_with_log_key()).status_code == 200
     counted = wait_for(lambda: log.run("SELECT requests, rows FROM serving_keyusage WHERE key_id <> %s", KEY_ENTRY.id), "the usage")

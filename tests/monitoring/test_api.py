@@ -115,6 +115,12 @@ def test_a_key_with_the_scope_sends_outcomes_as_json_and_csv(admin: Actor, clien
     answer = client.post("/api/v1/outcomes/", csv, content_type="text/csv", headers=headers).json()
     assert (answer["accepted"], answer["parked"], answer["refused"]) == (3, 0, 0)
     assert client.post("/api/v1/outcomes/", b"\xff\xfe", content_type="text/csv", headers=headers).status_code == 400
+    for nothing in ("", "prediction_id,value\n"):
+        refused = client.post("/api/v1/outcomes/", nothing, content_type="text/csv", headers=headers | {"content-type": "text/csv"})
+        assert (refused.status_code, refused.json()["code"]) == (400, "wrong_outcomes")
+    assert refused.json()["detail"] == "There are no outcomes. Send at least one."
+    form = client.post("/api/v1/outcomes/", "{}", content_type="application/x-www-form-urlencoded", headers=headers)
+    assert form.json()["detail"].endswith("Send the header 'Content-Type: application/json or text/csv'.")
     assert client.get(f"{URL}/drift/", headers=headers).status_code == 403
 
 

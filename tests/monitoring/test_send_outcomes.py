@@ -180,8 +180,8 @@ def test_without_the_right_nothing_is_kept(viewer: Actor) -> None:
 
 
 def test_a_delivery_has_one_to_ten_thousand_outcomes(db: None) -> None:
-    for outcomes in ([], [OutcomeIn("x", 1)] * 10_001):
-        with pytest.raises(WrongOutcomes, match="10,000"):
+    for outcomes, text in (([], "Send at least one"), ([OutcomeIn("x", 1)] * 10_001, "10,000")):
+        with pytest.raises(WrongOutcomes, match=text):
             send_outcomes(actor=SENDER, outcomes=outcomes)
 
 
