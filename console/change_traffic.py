@@ -196,7 +196,7 @@ def _deploy_sheet(request: HttpRequest, actor: Actor, name: str, wrong: Signalbo
     asked = request.POST.get("version") or request.GET.get("version") or (versions[0][0] if versions else "")
     if asked and asked not in dict(versions):
         versions.insert(0, (asked, asked.replace("/", " v")))
-    slots = [("", "the first that is free")] + [(slot.name, f"{slot.name} ({slot.title or 'empty'})") for slot in detail.slots if not slot.weight]
+    slots = [("", "the one without traffic")] + [(slot.name, f"{slot.name} ({slot.title or 'empty'})") for slot in detail.slots if not slot.weight]
     more = {"versions": versions, "asked": asked, "choices": slots, "wanted": request.POST.get("slot") or request.GET.get("slot", "")}
     return _sheet(request, actor, detail, "endpoint/_deploy.html", wrong, title="Deploy a version", **more)
 

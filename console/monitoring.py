@@ -30,7 +30,7 @@ from serving.queries import EndpointDetail, endpoint_detail, endpoints_page, val
 
 _OUTCOMES = """curl -X POST {console}/api/v1/outcomes/ \\
   -H 'Authorization: Bearer <key with the scope outcomes>' -H 'Content-Type: application/json' \\
-  -d '{{"outcomes": [{{"prediction_id": "<the id of the answer>", "value": "yes"}}]}}'"""
+  -d '{{"outcomes": [{{"prediction_id": "<the id of the answer>", "value": "<what turned out to be true>"}}]}}'"""
 HOURS = {"24": 24, "72": 72, "168": 168}
 COLUMNS = 24
 RECENT_COLUMNS = 8

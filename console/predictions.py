@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from typing import Any
 from uuid import UUID
 
 from django.conf import settings
@@ -21,6 +22,7 @@ from console.endpoint import shown
 from console.tiles import tile
 from core.errors import Invalid
 from monitoring.models import Outcome
+from serving import console_key
 from serving.api.downloads import download_of
 from serving.export import export_predictions
 from serving.queries import EndpointDetail, Prediction, PredictionFilters, endpoint_detail, prediction, predictions_page
@@ -83,7 +85,8 @@ def one(request: HttpRequest, name: str, identifier: UUID) -> HttpResponse:
         "may_unmask": actor.may(Right.PREDICTIONS_UNMASK, f"endpoint:{name}"),
         "outcomes": tile(lambda: list(Outcome.objects.filter(prediction_id=identifier).order_by("row", "-id")[:100])),
         "curl": "" if first.masked else snippets.curl(settings.ENVIRONMENT.predict_url, name, first.inputs),
-        "outcome_curl": _outcome_curl(identifier),
+        "outcome_curl": _outcome_curl(identifier, first.answer),
+        "console_key": console_key.ID,
     }
     return render(request, "predictions/one.html", context)
 
@@ -133,7 +136,8 @@ def _example(detail: EndpointDetail) -> str:
     return snippets.curl(settings.ENVIRONMENT.predict_url, detail.name, snippets.example(live.signature.features))
 
 
-def _outcome_curl(identifier: UUID) -> str:
-    body = json.dumps({"outcomes": [{"prediction_id": str(identifier), "value": "yes"}]})
+def _outcome_curl(identifier: UUID, answer: Any) -> str:
+    value = answer if isinstance(answer, str | int | float) else "the true label"
+    body = json.dumps({"outcomes": [{"prediction_id": str(identifier), "value": value}]}, ensure_ascii=False)
     url = f"{settings.ENVIRONMENT.console_url}/api/v1/outcomes/"
     return f"curl {url} \\\n  -H \"Authorization: Bearer $SIGNALBOX_KEY\" -H 'Content-Type: application/json' \\\n  -d '{body}'"

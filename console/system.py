@@ -132,7 +132,7 @@ def _storage() -> dict[str, Any]:
             [list(_LOG_TABLES)],
         )
         database, logs = cursor.fetchone()
-    return {"disk": disk, "used_share": disk.used / disk.total, "artifacts": artifacts, "builds": builds, "database": database, "logs": logs}
+    return {"disk": disk, "used_share": 1 - disk.free / disk.total, "artifacts": artifacts, "builds": builds, "database": database, "logs": logs}
 
 
 def _versions() -> list[tuple[str, str]]:

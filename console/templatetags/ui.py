@@ -265,6 +265,14 @@ def answered(value: Any) -> str:
 
 
 @register.filter
+def typical(value: Any) -> str:
+    """Write what is typical of a feature: a number in three digits, anything else as it is."""
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return formats.number(value)
+    return formats.NOTHING if value in (None, "") else str(value)
+
+
+@register.filter
 def pretty(value: Any) -> str:
     """Write JSON with two spaces of indent, for reading."""
     return json.dumps(value, indent=2, ensure_ascii=False, default=str)

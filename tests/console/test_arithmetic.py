@@ -167,3 +167,8 @@ def test_a_window_is_a_span(start: tuple[int, int, int], end: tuple[int, int, in
     moments = [datetime(2026, 11, *parts, tzinfo=UTC) if parts else None for parts in (start, end)]
     assert moments[0] is not None
     assert formats.span(moments[0], moments[1]) == text
+
+
+@pytest.mark.parametrize(("value", "text"), [(52.540000000000006, "52.5"), (3.0, "3"), ("basic", "basic"), (True, "True"), (0, "0"), (None, "—"), ("", "—")])
+def test_what_is_typical_is_written_shortly(value: object, text: str) -> None:
+    assert ui.typical(value) == text

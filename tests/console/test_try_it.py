@@ -73,7 +73,7 @@ def test_every_version_answers_and_no_key_appears(client_of: ClientOf, plane: Pl
     assert "No keys yet" in client_of("admin").get("/keys/").content.decode()
     identifier = one.context["answers"][0].prediction_id
     page = wait_for(lambda: (found := client.get(f"/endpoints/sum/predictions/{identifier}/")).status_code == 200 and found, "the log")
-    assert "consoletryit" in page.content.decode()
+    assert "the console, for Try it" in page.content.decode()
 
 
 def test_what_is_wrong_stands_at_its_field(client_of: ClientOf, plane: Plane, operator: Actor) -> None:
