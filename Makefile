@@ -71,11 +71,11 @@ node_modules/.ready: package.json package-lock.json | .venv/bin/uv
 	@$(BIN)/python -m config.up.static_files
 	@touch $@
 
-# The checks run beside the tests, which wait half of their time; what they find is said at the end.
+# The checks run beside the tests, which wait a third of their time; what they find is said at the end.
 test: setup-dev  ## Every check and every test.
 	@deploy/install-chromium
 	@$(MAKE) --no-print-directory lint >.lint.log 2>&1 & checks=$$!; \
-	  $(BIN)/python -m pytest -n 2 --dist loadgroup; failed=$$?; \
+	  $(BIN)/python -m pytest -n 3 --dist loadgroup; failed=$$?; \
 	  wait $$checks || { cat .lint.log >&2; echo "make lint fails: see above" >&2; exit 1; }; \
 	  tail -n 3 .lint.log; exit $$failed
 
