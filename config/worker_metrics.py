@@ -1,4 +1,4 @@
-"""Counts what the workers do: tasks by name and state. Traces of jobs are made by ``core.jobs``. Each process of a pool, its parent and beat can be asked."""
+"""What each process of a worker begins with and counts: tasks by name and state. Traces of jobs are made by ``core.jobs``. Each can be asked, and beat too."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from celery.signals import after_task_publish, beat_init, task_postrun, task_pre
 from prometheus_client import Counter, Histogram
 
 from core import tracing
+from core.embedded import child
 from core.environment import environment
 from core.metrics.own import OWN
 from core.metrics.siblings import Sibling
@@ -35,6 +36,12 @@ def _count_task(task_id: str = "", task: Any = None, state: str | None = None, *
 @after_task_publish.connect
 def _count_message(sender: str = "", **_: Any) -> None:
     _SENT.labels(str(sender)).inc()
+
+
+@worker_process_init.connect
+def _end_with_the_worker(**_: Any) -> None:
+    """A job that is cut short is taken up again; a process that outlives its worker would hold its lease for nothing."""
+    child.end_with_parent()
 
 
 @worker_process_init.connect

@@ -177,7 +177,7 @@ def _changes(request: HttpRequest) -> dict[str, Any]:
 def _masked(post: Any) -> dict[str, list[str]]:
     """Read the masks; a form that does not have them takes none off."""
     others = post.get("masked_others")
-    return {} if others is None else {"masked_inputs": [*post.getlist("masked"), *(line for line in others.splitlines() if line.strip())]}
+    return {} if others is None else {"masked_inputs": [*post.getlist("masked"), *(line for line in others.replace("\r\n", "\n").split("\n") if line)]}
 
 
 def _number(text: str) -> float:

@@ -51,7 +51,7 @@ def failure(request: HttpRequest, error: SignalboxError) -> HttpResponse:
 def not_found(request: HttpRequest, exception: Exception) -> HttpResponse:
     """Answer 404 with a search for the last word of the address; to programs, as JSON, with where they may have wanted to go."""
     if request.path.startswith("/api/"):
-        known = is_valid_path(f"{request.path}/")
+        known = is_valid_path(f"{request.path_info}/")
         hint = f"Send it to {request.path}/, with the slash." if known else f"The page {settings.ENVIRONMENT.console_url}/api/ lists the addresses."
         return plain_answer_of(NotFound(f"Nothing lies at {request.path}. {hint}"))
     if request.path.startswith("/v2/"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
@@ -138,6 +139,6 @@ def _example(detail: EndpointDetail) -> str:
 
 def _outcome_curl(identifier: UUID, answer: Any) -> str:
     value = answer if isinstance(answer, str | int | float) else "the true label"
-    body = json.dumps({"outcomes": [{"prediction_id": str(identifier), "value": value}]}, ensure_ascii=False)
+    body = shlex.quote(json.dumps({"outcomes": [{"prediction_id": str(identifier), "value": value}]}, ensure_ascii=False))
     url = f"{settings.ENVIRONMENT.console_url}/api/v1/outcomes/"
-    return f"curl {url} \\\n  -H \"Authorization: Bearer $SIGNALBOX_KEY\" -H 'Content-Type: application/json' \\\n  -d '{body}'"
+    return f"curl {url} \\\n  -H \"Authorization: Bearer $SIGNALBOX_KEY\" -H 'Content-Type: application/json' \\\n  -d {body}"

@@ -78,7 +78,7 @@ def export_predictions(*, actor: Actor, endpoint: str, filters: PredictionFilter
     mask = NOTHING if unmasked else Mask(frozenset(policy))
     span = _range_of(endpoint, wanted, until + _MICROSECOND)
     columns = _columns_of(span.samples)
-    masked = tuple(name for name in columns.names if mask.hides(name))
+    masked = tuple(column.name for column in columns if mask.hides(column))
     if masked:
         columns = columns.with_metadata({"signalbox.masked": json.dumps(masked)})
     write, media_type = export_forms.FORMS[form]

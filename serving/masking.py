@@ -28,13 +28,15 @@ class Mask:
     features: frozenset[str] = frozenset()
     everything: bool = False
 
-    def hides(self, column: str) -> bool:
-        """Tell whether a column of the log, such as ``in.age``, is a masked input."""
-        return column.startswith(_INPUT) and (self.everything or column.removeprefix(_INPUT) in self.features)
+    def hides(self, column: pa.Field) -> bool:
+        """Tell whether a column of the log, such as ``in.age``, is a masked input, or a whole tensor whose lists may hold one."""
+        if not column.name.startswith(_INPUT) or not (self.everything or self.features):
+            return False
+        return self.everything or pa.types.is_nested(column.type) or column.name.removeprefix(_INPUT) in self.features
 
     def lift_off(self, table: pa.Table) -> tuple[pa.Table, tuple[str, ...]]:
         """Give decoded rows without the masked inputs, and the names of the features that were taken out."""
-        hidden = [name for name in table.column_names if self.hides(name)]
+        hidden = [column.name for column in table.schema if self.hides(column)]
         return (table.drop_columns(hidden) if hidden else table), tuple(name.removeprefix(_INPUT) for name in hidden)
 
 

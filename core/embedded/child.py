@@ -53,6 +53,11 @@ def start(
     return _popen(command, become, output=output, environ=environ, pass_fds=pass_fds, cwd=cwd)
 
 
+def end_with_parent() -> None:
+    """Have the kernel kill this process when its parent ends; for a process that the parent has forked."""
+    _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
 def _popen(
     command: Sequence[str | Path],
     become: Callable[[], None],

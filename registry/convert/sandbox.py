@@ -93,7 +93,7 @@ def _gathered(report: int, errors: int, limits: SandboxLimits) -> tuple[bytes, s
             selector.register(descriptor, selectors.EVENT_READ)
         while selector.get_map():
             ready = selector.select(max(deadline - time.monotonic(), 0))
-            if not ready:
+            if not ready or time.monotonic() >= deadline:
                 return b"", "", "time"
             for key, _ in ready:
                 chunk = os.read(key.fd, _CHUNK)

@@ -7,6 +7,7 @@ what only an attack does (a socket, a new program, a fork, tracing, kernel keys)
 from __future__ import annotations
 
 import ctypes
+import fcntl
 import os
 import platform
 import struct
@@ -23,6 +24,7 @@ _OPEN_TO_WRITE = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC
 _PR_GET_NAME, _PR_SET_NAME, _PR_SET_VMA = 16, 15, 0x53564D41
 _TIOCGWINSZ, _TCGETS, _FIONBIO = 0x5413, 0x5401, 0x5421
 _FIRST_X32_CALL = 0x40000000
+_FCNTL = (fcntl.F_DUPFD, fcntl.F_GETFD, fcntl.F_SETFD, fcntl.F_GETFL, fcntl.F_SETFL, fcntl.F_DUPFD_CLOEXEC)
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -116,7 +118,7 @@ _DEADLY = frozenset(
         "process_madvise",
     ]
 )
-_CONDITIONAL = frozenset({"clone", "clone3", "openat", "open", "ioctl", "prctl", "tgkill", "prlimit64"})
+_CONDITIONAL = frozenset({"clone", "clone3", "openat", "open", "ioctl", "prctl", "tgkill", "prlimit64", "fcntl"})
 
 _Instruction = tuple[int, int, int, int]
 
@@ -168,6 +170,7 @@ def _conditions(process_id: int) -> dict[str, list[_Instruction]]:
         "ioctl": _one_of(_ARG1, (_TIOCGWINSZ, _TCGETS, _FIONBIO)),
         "prctl": _one_of(_ARG0, (_PR_GET_NAME, _PR_SET_NAME, _PR_SET_VMA)),
         "tgkill": _one_of(_ARG0, (process_id,)),
+        "fcntl": _one_of(_ARG1, _FCNTL),  # not F_SETOWN and F_SETSIG: by them the kernel would kill whom one names
         "prlimit64": [(_LD_ABS, 0, 0, _ARG2), (_JEQ, 0, 3, 0), (_LD_ABS, 0, 0, _ARG2_HIGH), (_JEQ, 0, 1, 0), _ret(_ALLOW), _ret(_ERRNO | _EPERM)],
     }
 

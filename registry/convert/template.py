@@ -16,7 +16,7 @@ import threading
 from collections.abc import Sequence
 from pathlib import Path
 
-from registry.convert.template_process import START_S, TAKEN
+from registry.convert.template_process import MOST_OF_A_REASON, REFUSED, START_S, TAKEN
 
 log = logging.getLogger(__name__)
 
@@ -110,9 +110,13 @@ class _Template:
             with theirs:
                 socket.send_fds(self._orders, [b" "], [theirs.fileno(), *descriptors])
             ours.settimeout(_ANSWER_S if self._is_warm else START_S)
-            if ours.recv(len(TAKEN)) == TAKEN:
+            said = ours.recv(MOST_OF_A_REASON)
+            if said == TAKEN:
                 self._is_warm = True
                 return Fork(self, ours)
+            if said.startswith(REFUSED):
+                ours.close()
+                raise CannotStart(said.removeprefix(REFUSED).decode("utf-8", "replace"))
         ours.close()
         return None
 
@@ -149,10 +153,13 @@ class Keeper:
         A template that has ended since, or is broken, is replaced once.
         """
         while True:
-            with self._lock:
-                is_new = self.present is None
-                template = self.present = self.present or _Template()
-            fork = template.fork(descriptors)
+            try:
+                with self._lock:
+                    is_new = self.present is None
+                    template = self.present = self.present or _Template()
+                fork = template.fork(descriptors)
+            except (OSError, RuntimeError) as error:  # there is no room for a process, a thread or a descriptor now
+                raise CannotStart(str(error)) from error
             if fork is not None:
                 return fork
             with self._lock:

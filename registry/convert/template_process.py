@@ -23,6 +23,9 @@ from typing import NoReturn
 START_S = 120
 """Within so many seconds a template is warm, or it ends."""
 TAKEN = b"taken"
+REFUSED = b"refused: "
+"""Said instead, with the reason, where no child can be forked now."""
+MOST_OF_A_REASON = 200
 _MOST_DESCRIPTORS = 16
 
 
@@ -81,15 +84,18 @@ class _Server:
             return
         channel = socket.socket(fileno=descriptors[0])
         try:
-            channel.send(TAKEN)
             child = os.fork()
-        except OSError:  # the parent has given up, or there is no room for a process
+        except OSError as error:  # there is no room for a process now
+            with contextlib.suppress(OSError):
+                channel.send(REFUSED + str(error).encode())
             channel.close()
         else:
             if child == 0:
                 self._become_child(*descriptors[1:])
             self._running[channel] = child
             self._selector.register(channel, selectors.EVENT_READ, partial(self._kill, channel))
+            with contextlib.suppress(OSError):  # the parent has given up, which the selector tells too
+                channel.send(TAKEN)
         for descriptor in descriptors[1:]:
             os.close(descriptor)
 
@@ -127,9 +133,9 @@ class _Server:
 
 
 def _kill_group(child: int) -> None:
-    os.kill(child, signal.SIGKILL)
-    with contextlib.suppress(ProcessLookupError):  # it has not made its group yet
-        os.killpg(child, signal.SIGKILL)
+    for kill in (os.kill, os.killpg):
+        with contextlib.suppress(ProcessLookupError, PermissionError):  # it has no group yet; or root without CAP_KILL, whose limits end it
+            kill(child, signal.SIGKILL)
 
 
 def _close_all_but(own: tuple[int, ...]) -> None:

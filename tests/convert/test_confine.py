@@ -96,6 +96,8 @@ def test_nothing_can_be_written_made_renamed_or_removed(attack: Attack, open_fol
 def test_no_other_process_can_be_signalled(attack: Attack) -> None:
     code = "try:\n    os.kill(os.getppid(), 9)\nexcept PermissionError:\n    print('refused')"
     assert attack(code).stdout == "refused\n"  # and this process lives to say so
+    code = "import fcntl\ntry:\n    fcntl.fcntl(2, fcntl.F_SETOWN, os.getppid())\nexcept PermissionError:\n    print('refused')"
+    assert attack(code).stdout == "refused\n"  # else what becomes readable there would have the kernel signal it
 
 
 def test_memory_is_bounded(attack: Attack) -> None:

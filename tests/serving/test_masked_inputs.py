@@ -9,6 +9,7 @@ from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from django.test import Client
@@ -28,6 +29,7 @@ from serving.delete_endpoint import delete_endpoint
 from serving.edit_endpoint import edit_endpoint
 from serving.empty_slot import empty_slot
 from serving.export import export_predictions
+from serving.masking import Mask
 from serving.models import Endpoint, LedgerEntry, PredictionSegment
 from serving.queries import PredictionFilters, prediction, predictions_page
 from tests.conftest import ClientOf, _person
@@ -264,3 +266,11 @@ def test_masks_do_not_change_what_is_read_of_versions_without_the_feature(endpoi
     assert rows == prediction(actor=SEES_ALL, endpoint=NAME, identifier=identifier).rows
     export = export_predictions(actor=scientist, endpoint=NAME, filters=PredictionFilters(since=BEGIN, until=BEGIN + timedelta(hours=1)))
     assert (export.masked, SECRET in b"".join(export.content).decode()) == ((), True)
+
+
+def test_a_whole_tensor_that_may_hold_a_masked_feature_is_masked_too() -> None:
+    """A build whose first axis is no row is logged as lists that name no feature."""
+    logged = pa.table({"in.X": [[41.0, 52.0]], "in.plan": ["a"], "out.y": [[1.0]]})
+    table, hidden = Mask(frozenset({"age"})).lift_off(logged)
+    assert (table.column_names, hidden) == (["in.plan", "out.y"], ("X",))
+    assert Mask().lift_off(logged) == (logged, ())
