@@ -50,7 +50,7 @@ def reconnecting(load: Load) -> Load:
 
 @pytest.fixture
 def grpc_load(wire, product) -> GrpcLoad:
-    return GrpcLoad(product.grpc_address, wire.key, ENDPOINT, rows_of(tumours()[0][:1])[0], tries=4)
+    return GrpcLoad(product.grpc_address, wire.key, ENDPOINT, rows_of(tumours()[0][:1])[0], tries=10)
 
 
 def test_a_killed_data_plane_process_loses_no_acknowledged_prediction(wire, product, reconnecting):
