@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-import shlex
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import Any
 from uuid import UUID
 
 from django.conf import settings
@@ -86,7 +84,7 @@ def one(request: HttpRequest, name: str, identifier: UUID) -> HttpResponse:
         "may_unmask": actor.may(Right.PREDICTIONS_UNMASK, f"endpoint:{name}"),
         "outcomes": tile(lambda: list(Outcome.objects.filter(prediction_id=identifier).order_by("row", "-id")[:100])),
         "curl": "" if first.masked else snippets.curl(settings.ENVIRONMENT.predict_url, name, first.inputs),
-        "outcome_curl": _outcome_curl(identifier, first.answer),
+        "outcome_curl": _outcome_curl(identifier),
         "console_key": console_key.ID,
     }
     return render(request, "predictions/one.html", context)
@@ -137,8 +135,7 @@ def _example(detail: EndpointDetail) -> str:
     return snippets.curl(settings.ENVIRONMENT.predict_url, detail.name, snippets.example(live.signature.features))
 
 
-def _outcome_curl(identifier: UUID, answer: Any) -> str:
-    value = answer if isinstance(answer, str | int | float) else "the true label"
-    body = shlex.quote(json.dumps({"outcomes": [{"prediction_id": str(identifier), "value": value}]}, ensure_ascii=False))
+def _outcome_curl(identifier: UUID) -> str:
+    body = json.dumps({"outcomes": [{"prediction_id": str(identifier), "value": "<what turned out to be true>"}]})
     url = f"{settings.ENVIRONMENT.console_url}/api/v1/outcomes/"
-    return f"curl {url} \\\n  -H \"Authorization: Bearer $SIGNALBOX_KEY\" -H 'Content-Type: application/json' \\\n  -d {body}"
+    return f"curl {url} \\\n  -H \"Authorization: Bearer $SIGNALBOX_KEY\" -H 'Content-Type: application/json' \\\n  -d '{body}'"

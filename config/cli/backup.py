@@ -83,6 +83,8 @@ def _check(file: Path) -> None:
     try:
         with tarfile.open(file) as tar:
             whole = {_MANIFEST, _DUMP} <= set(tar.getnames())
+    except PermissionError as error:
+        raise Refused(f"{file} cannot be read: {error.strerror}. Nothing was restored.") from error
     except (tarfile.TarError, EOFError, OSError):
         whole = False
     if not whole:

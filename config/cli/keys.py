@@ -64,10 +64,10 @@ def list_keys(session: Session) -> None:
 @connected
 def create_key(session: Session, /, name: str, scopes: tuple[str, ...], endpoints: tuple[str, ...], expires_at: str | None, **limits: float | None) -> None:
     """Make a key and show it this once."""
+    known = {row["name"] for row in session.api.rows("endpoints/", 10_000)} if endpoints else set()
     made = session.api.post("keys/", {"name": name, "scopes": scopes, "endpoints": endpoints, "expires_at": expires_at, "limits": _given(limits)})
     session.progress("This is shown only once:")
     session.show(made, made["key"])
-    known = {row["name"] for row in session.api.rows("endpoints/", 10_000)} if endpoints else set()
     for missing in sorted(set(endpoints) - known):
         session.progress(f"There is no endpoint {missing} yet: the key is for it once it is there.")
     session.progress(f"Its id is {made['id']}. Next:  signalbox keys limit {made['id']} --rate 10   or   signalbox keys usage {made['id']}")

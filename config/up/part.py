@@ -20,13 +20,14 @@ STOPPED_IN_TURN = ((STAGE_PREDICTIONS, STAGE_CONSOLE, STAGE_WORKERS), (STAGE_RED
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """One process: how it starts, how it is asked to end and in which stage."""
+    """One process: how it starts, how it is asked to end and in which stage, and by what it ends when its supervisor is no more."""
 
     name: str
     command: tuple[str, ...]
     stage: int
     stop_signal: signal.Signals = signal.SIGTERM
     fds: tuple[int, ...] = ()
+    death_signal: signal.Signals = signal.SIGTERM
 
 
 def console(fd: int) -> Part:
@@ -57,11 +58,12 @@ def grpc(fd: int, count: int) -> list[Part]:
 
 
 def workers(environment: Environment) -> list[Part]:
-    """The workers end by SIGQUIT: a job that is cut short is taken up again, a person at the keyboard is not kept waiting."""
-    return [
-        Part("workers", _worker("work", environment.worker_processes), STAGE_WORKERS, signal.SIGQUIT),
-        Part("sandbox", _worker("sandbox", 1), STAGE_WORKERS, signal.SIGQUIT),
-    ]
+    """The workers end by SIGQUIT: a job that is cut short is taken up again, a person at the keyboard is not kept waiting.
+
+    Without their supervisor they have neither broker nor database to take leave of.
+    """
+    queues = (("workers", "work", environment.worker_processes), ("sandbox", "sandbox", 1))
+    return [Part(name, _worker(queue, count), STAGE_WORKERS, signal.SIGQUIT, death_signal=signal.SIGKILL) for name, queue, count in queues]
 
 
 def beat(environment: Environment) -> Part:

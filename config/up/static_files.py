@@ -31,7 +31,10 @@ def collect() -> bool:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if _says(stamp, present):  # another has just done it
             return False
-        # What is no more stays: a console that runs may still be asked for it.
+        # What is no more stays, since a console that runs may still be asked for it. All else is written anew:
+        # a package's file may be older than what was collected of the package before it.
+        for path in stamp.parent.rglob("*"):
+            os.utime(path, (0, 0))
         call_command("collectstatic", interactive=False, ignore_patterns=UNUSED, verbosity=0)
         stamp.write_text(present)
     return True

@@ -231,10 +231,8 @@ class Supervisor:
         await keeper.start_settled()
 
     def _launch(self, one: part.Part) -> subprocess.Popen[bytes]:
-        # Without its supervisor a worker has neither broker nor database to take leave of.
-        death_signal = signal.SIGKILL if one.stage == part.STAGE_WORKERS else one.stop_signal
         with logs.open_log(self.log_dir, one.name) as output:
-            return child.start(one.command, output=output, environ=self._environ, pass_fds=one.fds, death_signal=death_signal, cwd=ROOT)
+            return child.start(one.command, output=output, environ=self._environ, pass_fds=one.fds, death_signal=one.death_signal, cwd=ROOT)
 
     async def _stop(self) -> None:
         """In turn, each with its own limit; all limits together stay under ten seconds."""
