@@ -26,7 +26,8 @@ _OUT_OF_MEMORY = wire.Halted(
     "Register a smaller model or fewer sample rows, or raise the sandbox's memory in the settings.",
 )
 _TOO_DEEP = wire.Halted("refused", "The file nests deeper than can be read.", "Save the model again, or export it to ONNX.")
-_LIBRARIES = ("scikit-learn", "numpy", "onnx", "onnxruntime", "skl2onnx")
+_LIBRARIES = {"python": platform.python_version()} | {name: version(name) for name in ("scikit-learn", "numpy", "onnx", "onnxruntime", "skl2onnx")}
+"""Read here, by the template: a child may not be let into the folder where the packages lie."""
 
 Files = Mapping[str, bytes]
 Blobs = dict[str, Any]
@@ -61,7 +62,7 @@ def _look(files: Files, arguments: Mapping[str, Any]) -> tuple[wire.Looked, Blob
 def _convert(files: Files, arguments: Mapping[str, Any]) -> tuple[wire.Converted, Blobs]:
     begun = time.perf_counter()
     loaded = _at("format", sklearn_model.load, files["original"], arguments["kind"])
-    model, libraries = loaded.model, _libraries()
+    model, libraries = loaded.model, _LIBRARIES
     _at("format", skew.refuse_newer, loaded.saved_with, libraries["scikit-learn"])
     task = _at("signature", original.task_of, model)
     found = _sample_in(files, arguments)
@@ -163,7 +164,7 @@ def _inspect(files: Files, arguments: Mapping[str, Any]) -> tuple[wire.Converted
     report = wire.Converted(
         signature=signature,
         estimator=built.producer_name or "ONNX",
-        libraries=_libraries(),
+        libraries=_LIBRARIES,
         opset=_opset(built),
         ir_version=built.ir_version,
         precision="float64" if any(tensor.datatype == "FP64" for tensor in signature.inputs) else "float32",
@@ -245,10 +246,6 @@ def _named(model: Any) -> str:
 
 def _opset(built: Any) -> int:
     return max((opset.version for opset in built.opset_import if opset.domain in {"", "ai.onnx"}), default=0)
-
-
-def _libraries() -> dict[str, str]:
-    return {"python": platform.python_version(), **{name: version(name) for name in _LIBRARIES}}
 
 
 _JOBS: dict[str, Callable[[Files, Mapping[str, Any]], tuple[wire.Answer, Blobs]]] = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import pickle
@@ -58,8 +59,11 @@ def _conversion() -> None:
     from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
     from registry.convert import allowlist, jobs, original, sample, signature_of
+    from registry.convert.verdict import Refused
 
-    allowlist.allowed_names()
+    for module, name in allowlist.allowed_names():  # whatever a file may name: a child may not be let into the folder where the packages lie
+        with contextlib.suppress(Refused, ImportError):  # it is of another version
+            allowlist.find(module, name)
     columns = sample.parse(_CSV, max_rows=10)
     texts = make_pipeline(SimpleImputer(strategy="most_frequent"), OneHotEncoder(handle_unknown="ignore"))
     encode = make_column_transformer((make_pipeline(SimpleImputer(), StandardScaler()), ["a"]), (texts, ["b"]))

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
+import pickle
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import joblib
@@ -126,6 +128,28 @@ def test_usual_pipelines_agree_on_the_sample_and_on_rows_that_training_never_saw
     assert found.result.verdict == "servable", found.result.reason
     assert found.texts["agreement"].startswith("answers agree 300 of 300")
     assert agreeing_on(found.result, model, OTHER_ROWS[columns]) == ROWS
+
+
+def test_a_child_needs_nothing_from_the_folder_of_the_code(examined: Examine, own_template: Callable[[str], Path]) -> None:
+    """Below root's own folder the template may read the packages, and nobody, whom its children become, may not."""
+    own_template("""
+        import importlib, sysconfig
+        from registry.convert import confine
+        importlib.reload(warm)
+        everything, readable = warm.up, confine.readable_paths
+        closed = [Path(sys.argv[1]), Path(sysconfig.get_path("purelib"))]
+        def up():
+            everything()
+            confine.readable_paths = lambda code: [path for path in readable(code) if not any(path.is_relative_to(folder) for folder in closed)]
+        warm.up, do = up, jobs.do
+    """)
+    for name in list(USUAL)[::3]:
+        model = USUAL[name]()
+        columns = list(getattr(model, "feature_names_in_", NUMBERS))
+        saved_by_numpy_1 = pickle.dumps(model, 2).replace(b"cnumpy._core.", b"cnumpy.core.")
+        for data in (skops.io.dumps(model), saved_by_numpy_1):
+            found = examined(data, sample=ROWS_OF_TRAINING[columns].to_csv(index=False).encode())
+            assert found.result.verdict == "servable", f"{name}: {found.result.reason}"
 
 
 def agreeing_on(examined: Examined, model: Any, rows: pd.DataFrame) -> int:
